@@ -1,0 +1,84 @@
+"""Where problems come from, and how text becomes tokens."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from r1mega.config.section import Section
+
+
+class Fields(Section):
+    """Which column holds what."""
+
+    question: str = "question"
+    answer: str = "answer"
+
+
+class ReasoningGymSource(Section):
+    """Problems made by one task of the reasoning-gym library."""
+
+    kind: Literal["reasoning_gym"] = "reasoning_gym"
+    task: str
+    options: dict[str, Any] = {}
+    """Passed to the task as they are."""
+    size: int = Field(ge=1)
+    seed: int = 0
+
+
+class HuggingFaceSource(Section):
+    """Problems from a Hugging Face dataset (the hub, or a folder `datasets.load_dataset` can read)."""
+
+    kind: Literal["huggingface"] = "huggingface"
+    path: str
+    name: str | None = None
+    split: str = "train"
+    fields: Fields = Fields()
+    scorer: Literal["math", "exact"] = "math"
+
+
+class FilesSource(Section):
+    """Problems from local JSONL or parquet files."""
+
+    kind: Literal["files"] = "files"
+    paths: list[str] = Field(min_length=1)
+    """Relative to the recipe file that names them."""
+    fields: Fields = Fields()
+    scorer: Literal["math", "exact"] = "math"
+
+
+Source = Annotated[ReasoningGymSource | HuggingFaceSource | FilesSource, Field(discriminator="kind")]
+
+
+class DataConfig(Section):
+    sources: list[Source] = Field(min_length=1)
+    heldout_problems: int = Field(256, ge=0)
+    """Kept out of every kind of training, chosen by content hash (the same ones whatever the seed or order)."""
+    max_prompt_tokens: int = Field(512, ge=1)
+    overlong_prompts: Literal["error", "drop"] = "error"
+
+
+DEFAULT_TEMPLATE = (
+    "A conversation between a user and an assistant. The assistant first reasons inside <think> </think>, "
+    "then gives the result inside <answer> </answer>.\nUser: {{ question }}\nAssistant: "
+)
+
+
+class ChatTemplate(Section):
+    """The template as data: a jinja2 text that sees `question`, and the tags that mark reasoning and answer."""
+
+    prompt: str = DEFAULT_TEMPLATE
+    think_open: str = "<think>"
+    think_close: str = "</think>"
+    answer_open: str = "<answer>"
+    answer_close: str = "</answer>"
+    think_in_prompt: bool = False
+    """The prompt already ends in `think_open`, so a well-formed completion starts inside it."""
+
+
+class TokenizerConfig(Section):
+    kind: Literal["train", "huggingface"] = "huggingface"
+    path: str | None = None
+    """kind = huggingface: a folder or hub name. kind = train: not used; the tokenizer lies in the run's folder."""
+    vocab_size: int | None = Field(None, ge=64)
+    """kind = train: how many tokens at most; by default the model's vocabulary."""
+    template: ChatTemplate = ChatTemplate()

@@ -1,0 +1,52 @@
+"""A whole recipe: every section of one stage's run."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from r1mega.config.data import DataConfig, TokenizerConfig
+from r1mega.config.layout import LayoutConfig
+from r1mega.config.model import ModelConfig
+from r1mega.config.rl import EvaluationConfig, GrpoConfig, RewardConfig, RolloutConfig
+from r1mega.config.section import Section
+from r1mega.config.training import CheckpointConfig, LogConfig, OptimizerConfig, TrainConfig
+
+
+class PretrainConfig(Section):
+    """The stand-in for a base model: next-token prediction on text made from the problem families."""
+
+    batch_tokens: int = Field(ge=1)
+    """Tokens of one optimizer step, over all ranks."""
+    styles: dict[str, float] = {}
+    """Share of each way a document is written (see r1mega/data/corpus.py)."""
+
+
+class StartConfig(Section):
+    """Where the weights come from: random (neither key), a model folder, or the run of another recipe."""
+
+    model: str | None = None
+    """A model folder or a checkpoint of a run."""
+    recipe: str | None = None
+    """A recipe file, relative to this one; it is run first (with the same seed) unless its model is there."""
+
+
+class Recipe(Section):
+    name: str
+    """Of the run folder; by default the file's path under configs/, e.g. tiny-zero."""
+    stage: Literal["pretrain", "rl"]
+    seed: int = Field(0, ge=0, lt=2**31)
+    runs_dir: str = "runs"
+    start: StartConfig = StartConfig()
+    model: ModelConfig
+    layout: LayoutConfig = LayoutConfig()
+    data: DataConfig
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    pretrain: PretrainConfig | None = None
+    rollout: RolloutConfig | None = None
+    reward: RewardConfig = RewardConfig()
+    algorithm: GrpoConfig = GrpoConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    optimizer: OptimizerConfig
+    train: TrainConfig
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()

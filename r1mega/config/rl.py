@@ -1,0 +1,66 @@
+"""Rollouts, rewards, the algorithm and the evaluation."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from r1mega.config.section import Section
+
+
+class RolloutConfig(Section):
+    """Defaults are R1-Zero's (arXiv 2501.12948): 32 questions a step, 16 outputs each, temperature 1."""
+
+    problems_per_step: int = Field(32, ge=1)
+    group_size: int = Field(16, ge=2)
+    max_new_tokens: int = Field(ge=1)
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    """0: off."""
+    slots: int = Field(256, ge=1)
+    """Sequences decoded at a time by one data-parallel replica; a finished one frees its slot."""
+
+
+class RewardConfig(Section):
+    """Weights of the parts; the total is their weighted sum."""
+
+    accuracy: float = Field(1.0, ge=0)
+    format: float = Field(1.0, ge=0)
+    timeout_s: float = Field(2.0, gt=0)
+    """Limit for checking one answer; past it the answer scores 0."""
+    workers: int = Field(2, ge=1)
+    memory_mb: int = Field(512, ge=64)
+    """Address space a worker may add to its own start."""
+    max_answer_chars: int = Field(2000, ge=1)
+
+
+class GrpoConfig(Section):
+    """Group relative policy optimisation (arXiv 2402.03300, equation 3; arXiv 2501.12948, equations 1-3)."""
+
+    kind: Literal["grpo"] = "grpo"
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    clip_high: float = Field(0.2, gt=0)
+    kl_coef: float = Field(0.001, ge=0)
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    reduction: Literal["per_output", "per_token"] = "per_output"
+    """per_output: mean over an output's tokens, then over outputs (the paper's); per_token: over all tokens."""
+    normalize_by_std: bool = True
+    mini_batches: int = Field(1, ge=1)
+    """A rollout is split at random into this many optimizer steps (R1-Zero: 16), one inner epoch."""
+    reference_interval: int = Field(400, ge=0)
+    """The reference becomes the policy every so many steps; 0: never."""
+    old_log_probs: Literal["trainer", "sampler"] = "trainer"
+    drop_equal_groups: bool = False
+    """Leave out groups whose rewards are all equal (their advantages are all zero; the KL term goes with them)."""
+
+
+class EvaluationConfig(Section):
+    """pass@1 on held-out problems, as the mean over samples."""
+
+    every: int = Field(0, ge=0)
+    """Steps between evaluations; 0: only if asked at the end."""
+    at_start: bool = True
+    at_end: bool = True
+    samples: int = Field(1, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
