@@ -1,0 +1,186 @@
+"""Run a function on real ranks, one process each: `run_ranks(function, num_ranks, *args)`.
+
+The function must be importable by name (a plain function at the top of a test module) and what it takes and returns
+must be picklable. Every rank is a fresh interpreter in the environment torchrun would give it.
+"""
+
+import faulthandler
+import importlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+ROOT = Path(__file__).resolve().parent.parent
+GRACE_S = 5.0  # what the other ranks get to finish, or to raise an error of their own, once one has failed
+
+
+class RankError(AssertionError):
+    """A rank raised, died or hung; the message holds what each such rank said last."""
+
+
+def run_ranks(
+    function: Callable[..., Any],
+    num_ranks: int,
+    *args: Any,
+    timeout: float = 120,
+    init: Literal["gloo"] | None = None,
+) -> list[Any]:
+    """Call `function(*args)` on `num_ranks` processes at once and return the results, by rank.
+
+    Set in every rank: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT (the store is served
+    from here, so no port can be taken by somebody else in between) and OMP_NUM_THREADS=1. With `init="gloo"` the
+    default process group is there when the function is called.
+
+    Raises RankError with the tracebacks if a rank raises or dies, and with the stacks of all threads if one is still
+    running after `timeout` seconds. No process outlives the call, nor the caller's process.
+    """
+    from torch.distributed import TCPStore
+
+    store = TCPStore(  # named, so that it is served until all ranks are done
+        "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout)
+    )
+    with tempfile.TemporaryDirectory(prefix="ranks-") as name:
+        folder = Path(name)
+        call = (function.__module__, function.__qualname__, args, init)
+        (folder / "call.pickle").write_bytes(pickle.dumps(call))
+        ranks = [_Rank(rank, num_ranks, store.port, folder) for rank in range(num_ranks)]
+        try:
+            hung = _wait(ranks, time.monotonic() + timeout)
+            for rank in ranks:
+                rank.stop()
+            failed = [rank for rank in ranks if rank.failure(hung) is not None]
+            if failed:
+                raise RankError("\n".join(rank.failure(hung) for rank in failed))
+            return [pickle.loads(rank.result_file.read_bytes()) for rank in ranks]
+        finally:
+            for rank in ranks:
+                rank.stop()
+
+
+def _wait(ranks: list["_Rank"], deadline: float) -> bool:
+    """Until all ranks have ended, or one has failed and GRACE_S have passed. True if the deadline came first."""
+    while any(rank.process.poll() is None for rank in ranks):
+        now = time.monotonic()
+        if now > deadline:
+            return True
+        if any(rank.process.poll() not in (None, 0) for rank in ranks):
+            for rank in ranks:
+                rank.grace_until = min(rank.grace_until, now + GRACE_S)
+            if now > ranks[0].grace_until:
+                return False
+        time.sleep(0.02)
+    return False
+
+
+class _Rank:
+    """One child process and its files."""
+
+    def __init__(self, rank: int, num_ranks: int, port: int, folder: Path) -> None:
+        self.rank = rank
+        self.result_file = folder / f"result-{rank}.pickle"
+        self.log_file = folder / f"log-{rank}.txt"
+        self.grace_until = float("inf")
+        self.stopped = False
+        environment = os.environ | {
+            "RANK": str(rank),
+            "WORLD_SIZE": str(num_ranks),
+            "LOCAL_RANK": str(rank),
+            "LOCAL_WORLD_SIZE": str(num_ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "TORCHELASTIC_RESTART_COUNT": "0",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+        }
+        with self.log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.ranks", str(folder)],
+                env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log,
+            )
+
+    def stop(self) -> None:
+        """End the process if it still runs: first so that it dumps its stacks, then for good."""
+        if self.process.poll() is None:
+            self.stopped = True
+            self.process.send_signal(signal.SIGABRT)
+            try:
+                self.process.wait(2)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+
+    def failure(self, hung: bool) -> str | None:
+        """What went wrong here, with the last lines the process wrote; None if it returned its result.
+
+        A rank that was only stopped because another one failed is no failure of its own.
+        """
+        if self.stopped and not hung:
+            return None
+        if not self.stopped and self.process.returncode == 0 and self.result_file.exists():
+            return None
+        what = "still running at the timeout" if self.stopped else f"exit status {self.process.returncode}"
+        log = self.log_file.read_text(errors="replace")[-8000:]
+        return f"----- rank {self.rank}: {what}\n{log}"
+
+
+@dataclass(frozen=True)
+class _Call:
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    init: str | None
+
+    @classmethod
+    def load(cls, file: Path) -> "_Call":
+        module, qualname, args, init = pickle.loads(file.read_bytes())
+        function: Any = importlib.import_module(module)
+        for part in qualname.split("."):
+            function = getattr(function, part)
+        return cls(function, args, init)
+
+
+def _exit_with_parent() -> None:
+    """Our stdin is a pipe nobody writes to: it ends when the parent does, however that came about."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def _main(folder: Path) -> None:
+    faulthandler.enable(all_threads=True)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    status = 0
+    try:
+        call = _Call.load(folder / "call.pickle")
+        if call.init is not None:
+            import torch.distributed
+
+            torch.distributed.init_process_group(call.init)
+        result = call.function(*call.args)
+        partial = folder / f"partial-{os.environ['RANK']}"
+        partial.write_bytes(pickle.dumps(result))
+        partial.rename(folder / f"result-{os.environ['RANK']}.pickle")
+        if call.init is not None:
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # without waiting for communicators that a failing test left open
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))
