@@ -1,7 +1,7 @@
 """Run a function on real ranks, one process each: `run_ranks(function, num_ranks, *args)`.
 
-The function must be importable by name (a plain function at the top of a test module) and what it takes and returns
-must be picklable. Every rank is a fresh interpreter in the environment torchrun would give it.
+The function must be importable by name (a plain function at the top of a test module), and what it takes and
+returns must be picklable. Every rank is a fresh interpreter in the environment torchrun would give it.
 """
 
 import faulthandler
@@ -16,7 +16,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -36,14 +35,14 @@ def run_ranks(
     timeout: float = 120,
     init: Literal["gloo"] | None = None,
 ) -> list[Any]:
-    """Call `function(*args)` on `num_ranks` processes at once and return the results, by rank.
+    """Call `function(*args)` in `num_ranks` processes at once and return the results, by rank.
 
-    Set in every rank: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT (the store is served
-    from here, so no port can be taken by somebody else in between) and OMP_NUM_THREADS=1. With `init="gloo"` the
-    default process group is there when the function is called.
+    Set in every rank: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT (the store is
+    served from here, so nobody else can take the port in between) and OMP_NUM_THREADS=1. With `init="gloo"`
+    the default process group is there when the function is called.
 
-    Raises RankError with the tracebacks if a rank raises or dies, and with the stacks of all threads if one is still
-    running after `timeout` seconds. No process outlives the call, nor the caller's process.
+    Raises RankError with the tracebacks if a rank raises or dies, and with the stacks of all threads if one
+    still runs after `timeout` seconds. No process outlives the call, nor the caller's process.
     """
     from torch.distributed import TCPStore
 
@@ -52,7 +51,7 @@ def run_ranks(
     )
     with tempfile.TemporaryDirectory(prefix="ranks-") as name:
         folder = Path(name)
-        call = (function.__module__, function.__qualname__, args, init)
+        call = (function.__module__, function.__name__, args, init)
         (folder / "call.pickle").write_bytes(pickle.dumps(call))
         ranks = [_Rank(rank, num_ranks, store.port, folder) for rank in range(num_ranks)]
         try:
@@ -69,16 +68,16 @@ def run_ranks(
 
 
 def _wait(ranks: list["_Rank"], deadline: float) -> bool:
-    """Until all ranks have ended, or one has failed and GRACE_S have passed. True if the deadline came first."""
+    """Until all ranks have ended, or GRACE_S after one has failed. True if the deadline came first."""
+    grace_ends = float("inf")
     while any(rank.process.poll() is None for rank in ranks):
         now = time.monotonic()
         if now > deadline:
             return True
         if any(rank.process.poll() not in (None, 0) for rank in ranks):
-            for rank in ranks:
-                rank.grace_until = min(rank.grace_until, now + GRACE_S)
-            if now > ranks[0].grace_until:
-                return False
+            grace_ends = min(grace_ends, now + GRACE_S)
+        if now > grace_ends:
+            return False
         time.sleep(0.02)
     return False
 
@@ -90,7 +89,6 @@ class _Rank:
         self.rank = rank
         self.result_file = folder / f"result-{rank}.pickle"
         self.log_file = folder / f"log-{rank}.txt"
-        self.grace_until = float("inf")
         self.stopped = False
         environment = os.environ | {
             "RANK": str(rank),
@@ -136,21 +134,6 @@ class _Rank:
         return f"----- rank {self.rank}: {what}\n{log}"
 
 
-@dataclass(frozen=True)
-class _Call:
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    init: str | None
-
-    @classmethod
-    def load(cls, file: Path) -> "_Call":
-        module, qualname, args, init = pickle.loads(file.read_bytes())
-        function: Any = importlib.import_module(module)
-        for part in qualname.split("."):
-            function = getattr(function, part)
-        return cls(function, args, init)
-
-
 def _exit_with_parent() -> None:
     """Our stdin is a pipe nobody writes to: it ends when the parent does, however that came about."""
     sys.stdin.buffer.read()
@@ -162,16 +145,17 @@ def _main(folder: Path) -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     status = 0
     try:
-        call = _Call.load(folder / "call.pickle")
-        if call.init is not None:
+        module, name, args, init = pickle.loads((folder / "call.pickle").read_bytes())
+        function = getattr(importlib.import_module(module), name)
+        if init is not None:
             import torch.distributed
 
-            torch.distributed.init_process_group(call.init)
-        result = call.function(*call.args)
+            torch.distributed.init_process_group(init)
+        result = function(*args)
         partial = folder / f"partial-{os.environ['RANK']}"
         partial.write_bytes(pickle.dumps(result))
         partial.rename(folder / f"result-{os.environ['RANK']}.pickle")
-        if call.init is not None:
+        if init is not None:
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
     except BaseException:
