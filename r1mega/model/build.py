@@ -1,0 +1,42 @@
+"""The one place where the policy is built."""
+
+from megatron.core import parallel_state
+
+from r1mega.config import ModelConfig
+from r1mega.model.initialize import initialize
+from r1mega.model.policy import Policy
+from r1mega.model.router import Router
+from r1mega.model.settings import PolicySettings
+from r1mega.model.specs import block_spec, mtp_spec
+from r1mega.model.transformer_config import transformer_config
+from r1mega.parallel import Groups
+
+
+def build_policy(
+    model: ModelConfig, groups: Groups, settings: PolicySettings = PolicySettings(), seed: int = 0  # noqa: B008
+) -> list[Policy]:
+    """This rank's part of the policy, one chunk a virtual stage, with random weights that depend on the seed alone.
+
+    The chunks share one Megatron configuration, `chunks[0].config`.
+    """
+    config = transformer_config(model, groups.layout, settings, groups.device)
+    virtual = groups.layout.virtual_stages
+    chunks = []
+    for vp_stage in range(virtual) if virtual > 1 else (None,):
+        where = {"ignore_virtual": False, "vp_stage": vp_stage} if vp_stage is not None else {}
+        chunk = Policy(
+            config, block_spec(config, vp_stage), vocab_size=model.padded_vocab_size,
+            max_sequence_length=model.max_context, mtp_block_spec=mtp_spec(config, vp_stage), vp_stage=vp_stage,
+            pre_process=parallel_state.is_pipeline_first_stage(**where),
+            post_process=parallel_state.is_pipeline_last_stage(**where),
+            position_embedding_type="rope", pg_collection=groups.pg)
+        chunk.true_vocab_size = model.vocab_size
+        chunk.mtp_mode = settings.mtp if model.num_mtp_layers else "off"
+        if chunk.mtp_mode == "off" and chunk.mtp_process:
+            chunk.mtp.requires_grad_(False)  # kept and saved, but neither trained nor decayed
+        for module in chunk.modules():
+            if isinstance(module, Router):
+                module.balance_weight = settings.sequence_balance_weight
+        chunks.append(chunk.to(groups.device))
+    initialize(chunks, model, groups, seed)
+    return chunks

@@ -1,0 +1,177 @@
+"""One table of weight names, read both ways: Megatron's GPTModel and the published DeepSeek-V3 files.
+
+Megatron's names are those of the local (not Transformer Engine) layer specs, with global indices of layers and
+experts (`global_names` in `model/hf/local.py` makes them from what a rank holds). The other side is the layout of
+the Hugging Face repositories deepseek-ai/DeepSeek-V3 and -R1, in which the MTP module is one more layer after the
+last, with copies of the embedding and the head that it shares with the main model.
+
+Torch-free: shapes come from `ModelConfig`, so a folder of files can be checked before anything is built.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+from r1mega.config import ModelConfig
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One parameter (or the selection bias, a buffer) of the whole model."""
+
+    megatron: str
+    files: MappingProxyType[str, Shape]
+    """Tensors of the files that it is made of, stacked along the rows in this order. Shapes as in the files."""
+
+    @property
+    def file_rows(self) -> int:
+        """Rows of all parts together, without padding."""
+        return sum(shape[0] for shape in self.files.values())
+
+    @property
+    def is_vocabulary(self) -> bool:
+        """Whether the rows are tokens, so that Megatron's side has padding rows at the end."""
+        return self.megatron in (EMBEDDING, HEAD)
+
+    @property
+    def is_selection_bias(self) -> bool:
+        """Always fp32, in the files and in Megatron."""
+        return self.megatron.endswith("router.expert_bias")
+
+
+EMBEDDING = "embedding.word_embeddings.weight"
+HEAD = "output_layer.weight"
+
+
+def _weight(megatron: str, files: dict[str, Shape]) -> Weight:
+    return Weight(megatron, MappingProxyType(files))
+
+
+def _outside_layers(m: ModelConfig) -> list[Weight]:
+    vocabulary = (m.vocab_size, m.hidden_size)
+    return [
+        _weight(EMBEDDING, {"model.embed_tokens.weight": vocabulary}),
+        _weight("decoder.final_layernorm.weight", {"model.norm.weight": (m.hidden_size,)}),
+        _weight(HEAD, {"lm_head.weight": vocabulary}),
+    ]
+
+
+def _attention(m: ModelConfig) -> list[Weight]:
+    """Norms around the block included. Rows of q_b and kv_b go by head: [nope, rope] and [nope, v]."""
+    h, heads = m.hidden_size, m.num_attention_heads
+    q_rows = heads * (m.qk_nope_head_dim + m.qk_rope_head_dim)
+    kv_rows = heads * (m.qk_nope_head_dim + m.v_head_dim)
+    table: list[tuple[str, str, Shape]] = [
+        ("input_layernorm", "input_layernorm", (h,)),
+        ("self_attention.linear_q_down_proj", "self_attn.q_a_proj", (m.q_lora_rank, h)),
+        ("self_attention.q_layernorm", "self_attn.q_a_layernorm", (m.q_lora_rank,)),
+        ("self_attention.linear_q_up_proj", "self_attn.q_b_proj", (q_rows, m.q_lora_rank)),
+        ("self_attention.linear_kv_down_proj", "self_attn.kv_a_proj_with_mqa",
+         (m.kv_lora_rank + m.qk_rope_head_dim, h)),
+        ("self_attention.kv_layernorm", "self_attn.kv_a_layernorm", (m.kv_lora_rank,)),
+        ("self_attention.linear_kv_up_proj", "self_attn.kv_b_proj", (kv_rows, m.kv_lora_rank)),
+        ("self_attention.linear_proj", "self_attn.o_proj", (h, heads * m.v_head_dim)),
+        ("pre_mlp_layernorm", "post_attention_layernorm", (h,)),
+    ]
+    return [_weight(f"{ours}.weight", {f"{theirs}.weight": shape}) for ours, theirs, shape in table]
+
+
+def _gated_ffn(ours: str, theirs: str, hidden: int, width: int) -> list[Weight]:
+    """fc1 is the gate above the up projection."""
+    return [
+        _weight(f"{ours}.linear_fc1.weight", {f"{theirs}.gate_proj.weight": (width, hidden),
+                                              f"{theirs}.up_proj.weight": (width, hidden)}),
+        _weight(f"{ours}.linear_fc2.weight", {f"{theirs}.down_proj.weight": (hidden, width)}),
+    ]
+
+
+def _experts(m: ModelConfig) -> list[Weight]:
+    h, width = m.hidden_size, m.moe_ffn_hidden_size
+    weights = [
+        _weight("mlp.router.weight", {"mlp.gate.weight": (m.num_experts, h)}),
+        _weight("mlp.router.expert_bias", {"mlp.gate.e_score_correction_bias": (m.num_experts,)}),
+    ]
+    for expert in range(m.num_experts):
+        weights += _gated_ffn(f"mlp.experts.local_experts.{expert}", f"mlp.experts.{expert}", h, width)
+    if m.num_shared_experts:
+        weights += _gated_ffn("mlp.shared_experts", "mlp.shared_experts", h, m.num_shared_experts * width)
+    return weights
+
+
+def _around_mtp_layer(m: ModelConfig) -> list[Weight]:
+    """eh_proj's columns: first the normed embedding of the next token, then the normed hidden state. Megatron's
+    order (multi_token_prediction.py, _concat_embeddings), and the published weights' as vLLM's deepseek_mtp.py and
+    transformers' MtpLayer read them; equation 21 of the report writes the two the other way round."""
+    h = m.hidden_size
+    return [
+        _weight("enorm.weight", {"enorm.weight": (h,)}),
+        _weight("hnorm.weight", {"hnorm.weight": (h,)}),
+        _weight("eh_proj.weight", {"eh_proj.weight": (h, 2 * h)}),
+        _weight("final_layernorm.weight", {"shared_head.norm.weight": (h,)}),
+    ]
+
+
+def _under(ours: str, theirs: str, weights: list[Weight]) -> Iterator[Weight]:
+    for weight in weights:
+        yield _weight(ours + weight.megatron, {theirs + name: shape for name, shape in weight.files.items()})
+
+
+def _all_weights(m: ModelConfig) -> Iterator[Weight]:
+    yield from _outside_layers(m)
+    dense = _attention(m) + _gated_ffn("mlp", "mlp", m.hidden_size, m.ffn_hidden_size)
+    sparse = _attention(m) + _experts(m)
+    for layer in range(m.num_layers):
+        kind = dense if layer < m.num_dense_layers else sparse
+        yield from _under(f"decoder.layers.{layer}.", f"model.layers.{layer}.", kind)
+    for layer in range(m.num_mtp_layers):
+        theirs = f"model.layers.{m.num_layers + layer}."
+        yield from _under(f"mtp.layers.{layer}.", theirs, _around_mtp_layer(m))
+        # the kind of the last trunk layer: Megatron builds it so, and DeepSeek-V3's is sparse
+        last = dense if m.num_dense_layers == m.num_layers else sparse
+        yield from _under(f"mtp.layers.{layer}.mtp_model_layer.", theirs, last)
+
+
+class NameTable:
+    """All weights of a model, by either name."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        self.model = model
+        self.weights = tuple(_all_weights(model))
+
+    @cached_property
+    def _by_megatron(self) -> dict[str, Weight]:
+        return {weight.megatron: weight for weight in self.weights}
+
+    @cached_property
+    def _by_file(self) -> dict[str, Weight]:
+        return {name: weight for weight in self.weights for name in weight.files}
+
+    @cached_property
+    def copies(self) -> dict[str, str]:
+        """Tensors that the files hold twice: name of the copy under the MTP layer -> name of the original."""
+        layers = range(self.model.num_layers, self.model.num_layers + self.model.num_mtp_layers)
+        pairs = (("embed_tokens.weight", "model.embed_tokens.weight"),
+                 ("shared_head.head.weight", "lm_head.weight"))
+        return {f"model.layers.{layer}.{copy}": original for layer in layers for copy, original in pairs}
+
+    def from_megatron(self, name: str) -> Weight:
+        """The weight that Megatron calls `name`. Raises ValueError if no weight of this model is called so."""
+        return self._find(self._by_megatron, name)
+
+    def from_file(self, name: str) -> Weight:
+        """The weight that tensor `name` of the files is (part of). Raises ValueError for any other name, the copies
+        under the MTP layer among them."""
+        return self._find(self._by_file, name)
+
+    def file_shapes(self) -> dict[str, Shape]:
+        """Every tensor that a complete folder of files holds, but for the copies, and its shape."""
+        return {name: shape for weight in self.weights for name, shape in weight.files.items()}
+
+    @staticmethod
+    def _find(table: dict[str, Weight], name: str) -> Weight:
+        if name not in table:
+            raise ValueError(f"{name}: no weight of this model has that name")
+        return table[name]

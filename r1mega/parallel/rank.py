@@ -1,0 +1,24 @@
+"""`python -m r1mega.parallel.rank package.module:function JSON`: one rank started by `launch`."""
+
+import json
+import os
+import sys
+import time
+
+from r1mega.config import UserError
+from r1mega.parallel.launch import call
+
+
+def main() -> int:
+    try:
+        call(sys.argv[1], json.loads(sys.argv[2]))
+    except UserError as error:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(3)  # mostly every rank meets the same mistake: rank 0 says it, and the launcher ends the rest
+        print(f"r1mega: {error}", file=sys.stderr, flush=True)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
