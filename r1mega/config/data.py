@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from r1mega.config.section import Section
+from r1mega.config.section import RelativePath, Section
 
 
 class Fields(Section):
@@ -29,7 +29,7 @@ class HuggingFaceSource(Section):
     """Problems from a Hugging Face dataset (the hub, or a folder `datasets.load_dataset` can read)."""
 
     kind: Literal["huggingface"] = "huggingface"
-    path: str
+    path: Annotated[str, RelativePath(or_name=True)]
     name: str | None = None
     split: str = "train"
     fields: Fields = Fields()
@@ -40,7 +40,7 @@ class FilesSource(Section):
     """Problems from local JSONL or parquet files."""
 
     kind: Literal["files"] = "files"
-    paths: list[str] = Field(min_length=1)
+    paths: list[Annotated[str, RelativePath()]] = Field(min_length=1)
     """Relative to the recipe file that names them."""
     fields: Fields = Fields()
     scorer: Literal["math", "exact"] = "math"
@@ -77,7 +77,7 @@ class ChatTemplate(Section):
 
 class TokenizerConfig(Section):
     kind: Literal["train", "huggingface"] = "huggingface"
-    path: str | None = None
+    path: Annotated[str | None, RelativePath(or_name=True)] = None
     """kind = huggingface: a folder or hub name. kind = train: not used; the tokenizer lies in the run's folder."""
     vocab_size: int | None = Field(None, ge=64)
     """kind = train: how many tokens at most; by default the model's vocabulary."""

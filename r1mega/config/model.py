@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from r1mega.config.error import Mistake
 from r1mega.config.section import Section
 
 VOCAB_MULTIPLE = 128  # embedding rows are padded to this, whatever the layout, so that one checkpoint fits all
@@ -67,21 +68,27 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _sizes_fit(self) -> "ModelConfig":
         if self.num_dense_layers > self.num_layers:
-            raise ValueError(
-                f"num_dense_layers={self.num_dense_layers} is more than num_layers={self.num_layers}")
+            raise Mistake("num_dense_layers", f"is more than num_layers={self.num_layers}; use 0 to {self.num_layers}")
         if self.qk_rope_head_dim % 2:
-            raise ValueError(f"qk_rope_head_dim={self.qk_rope_head_dim} must be even: RoPE turns pairs")
+            raise Mistake("qk_rope_head_dim", "must be even, since RoPE turns pairs; use e.g. "
+                                              f"{self.qk_rope_head_dim + 1}")
         if self.num_experts % self.num_expert_groups:
-            raise ValueError(f"num_expert_groups={self.num_expert_groups} does not divide "
-                             f"num_experts={self.num_experts}; every group must hold the same number")
-        if self.num_groups_per_token > self.num_expert_groups:
-            raise ValueError(f"num_groups_per_token={self.num_groups_per_token} is more than "
-                             f"num_expert_groups={self.num_expert_groups}")
+            raise Mistake("num_expert_groups", f"does not divide num_experts={self.num_experts}, and every group holds "
+                                               f"the same number; use {self._group_counts()}")
         group = self.num_experts // self.num_expert_groups
         if self.num_expert_groups > 1 and group < 2:
-            raise ValueError(f"num_expert_groups={self.num_expert_groups} leaves {group} expert a group; a group's "
-                             f"score sums its two best, so use at most {self.num_experts // 2} groups")
-        if self.num_experts_per_token > self.num_groups_per_token * group:
-            raise ValueError(f"num_experts_per_token={self.num_experts_per_token} is more than the "
-                             f"{self.num_groups_per_token * group} experts of {self.num_groups_per_token} groups")
+            raise Mistake("num_expert_groups", "leaves one expert a group, and a group's score sums its two best; use "
+                                               f"{self._group_counts()}")
+        if self.num_groups_per_token > self.num_expert_groups:
+            raise Mistake("num_groups_per_token", f"is more than num_expert_groups={self.num_expert_groups}; use 1 to "
+                                                  f"{self.num_expert_groups}")
+        reach = self.num_groups_per_token * group
+        if self.num_experts_per_token > reach:
+            raise Mistake("num_experts_per_token", f"is more than the {reach} experts of num_groups_per_token="
+                                                   f"{self.num_groups_per_token} groups; use 1 to {reach}")
         return self
+
+    def _group_counts(self) -> str:
+        """The legal numbers of groups."""
+        counts = [n for n in range(1, self.num_experts // 2 + 1) if self.num_experts % n == 0]
+        return "one of " + ", ".join(map(str, counts[:12]))

@@ -1,6 +1,6 @@
 """A whole recipe: every section of one stage's run."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ from r1mega.config.data import DataConfig, TokenizerConfig
 from r1mega.config.layout import LayoutConfig
 from r1mega.config.model import ModelConfig
 from r1mega.config.rl import EvaluationConfig, GrpoConfig, RewardConfig, RolloutConfig
-from r1mega.config.section import Section
+from r1mega.config.section import RelativePath, Section
 from r1mega.config.training import CheckpointConfig, LogConfig, OptimizerConfig, TrainConfig
 
 
@@ -24,14 +24,14 @@ class PretrainConfig(Section):
 class StartConfig(Section):
     """Where the weights come from: random (neither key), a model folder, or the run of another recipe."""
 
-    model: str | None = None
+    model: Annotated[str | None, RelativePath()] = None
     """A model folder or a checkpoint of a run."""
-    recipe: str | None = None
+    recipe: Annotated[str | None, RelativePath()] = None
     """A recipe file, relative to this one; it is run first (with the same seed) unless its model is there."""
 
 
 class Recipe(Section):
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Of the run folder; by default the file's path under configs/, e.g. tiny-zero."""
     stage: Literal["pretrain", "rl"]
     seed: int = Field(0, ge=0, lt=2**31)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from r1mega.config.error import Mistake
 from r1mega.config.section import Section
 
 
@@ -24,7 +25,7 @@ class OptimizerConfig(Section):
     @model_validator(mode="after")
     def _floor_below_peak(self) -> "OptimizerConfig":
         if self.min_lr > self.lr:
-            raise ValueError(f"min_lr={self.min_lr} is above lr={self.lr}")
+            raise Mistake("min_lr", f"is above lr={self.lr}, and the cosine goes down; use at most {self.lr}")
         return self
 
 

@@ -1,0 +1,184 @@
+"""What no single section can see: sections that do not fit each other, and files that are not there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jinja2
+import jinja2.meta
+
+from r1mega.config.check_layout import check_layout
+from r1mega.config.data import ChatTemplate, FilesSource, ReasoningGymSource, TokenizerConfig
+from r1mega.config.error import Mistake
+from r1mega.config.recipe import Recipe
+
+SHAPE_FREE = {"init_std", "max_context"}  # a model may differ in these from the one it starts from
+
+
+def check_recipe(recipe: Recipe) -> Iterator[Mistake]:
+    """Yield a Mistake for every pair of values that cannot work together. Looks at no file."""
+    yield from check_layout(recipe.model, recipe.layout)
+    yield from _check_stage(recipe)
+    yield from _check_lengths(recipe)
+    yield from _check_tokenizer(recipe.tokenizer, recipe)
+    yield from _check_template(recipe.tokenizer.template)
+    yield from _check_batches(recipe)
+    yield from _check_data(recipe)
+    yield from _check_training(recipe)
+
+
+def check_files(recipe: Recipe) -> Iterator[Mistake]:
+    """Yield a Mistake for every file or folder the recipe names that is not there."""
+    if recipe.start.model is not None and not Path(recipe.start.model, "model.json").is_file():
+        there = "has no model.json" if Path(recipe.start.model).is_dir() else "is not there"
+        yield Mistake("start.model", f"the folder {there}; name a model folder (`r1mega import` makes one) or a run's "
+                                     "checkpoints/step-N")
+    for index, source in enumerate(recipe.data.sources):
+        if isinstance(source, FilesSource):
+            for number, path in enumerate(source.paths):
+                yield from _check_data_file(f"data.sources.{index}.paths.{number}", Path(path))
+
+
+def check_start(recipe: Recipe, start: Recipe) -> Iterator[Mistake]:
+    """Yield a Mistake where the recipe cannot go on from the model that `start` trains."""
+    ours, theirs = recipe.model.model_dump(), start.model.model_dump()
+    differ = [name for name in ours if name not in SHAPE_FREE and ours[name] != theirs[name]]
+    if differ:
+        name = differ[0]
+        yield Mistake(f"model.{name}", f"start.recipe trains a model with {name}={theirs[name]}; use the same "
+                                       "[model] in both recipes")
+    if recipe.tokenizer.template != start.tokenizer.template:
+        yield Mistake("tokenizer.template", "is not that of start.recipe, whose model knows no other; "
+                                            "use the same in both recipes")
+
+
+def _check_stage(recipe: Recipe) -> Iterator[Mistake]:
+    if recipe.stage == "rl" and recipe.rollout is None:
+        yield Mistake("rollout", 'is missing, and stage="rl" samples; add [rollout] with max_new_tokens = 256')
+    if recipe.stage == "pretrain" and recipe.pretrain is None:
+        yield Mistake("pretrain", 'is missing, and stage="pretrain" needs it; add [pretrain] with batch_tokens = 8192')
+    if recipe.stage == "rl" and recipe.pretrain is not None:
+        yield Mistake("pretrain", 'has no meaning for stage="rl"; take the section out, or use stage = "pretrain"')
+    if recipe.start.model is not None and recipe.start.recipe is not None:
+        yield Mistake("start.model", "start.recipe is set too, and weights come from one place; keep one of them "
+                                     "(start.recipe=none on the command line takes the other out)")
+    if recipe.evaluation.every > 0 and recipe.rollout is None:
+        yield Mistake("evaluation.every", "evaluations sample, and there is no [rollout]; use 0, or add [rollout]")
+    if recipe.evaluation.every > 0 and recipe.data.heldout_problems == 0:
+        yield Mistake("evaluation.every", "evaluations use held-out problems, and data.heldout_problems=0; use 0, or "
+                                          "set data.heldout_problems = 256")
+    if recipe.stage == "rl" and recipe.reward.accuracy == 0 and recipe.reward.format == 0:
+        yield Mistake("reward.accuracy", "reward.format is 0 too, so no answer earns anything; set one of them > 0")
+
+
+def _check_lengths(recipe: Recipe) -> Iterator[Mistake]:
+    model, rollout = recipe.model, recipe.rollout
+    if model.yarn is not None and model.max_context > model.yarn.factor * model.yarn.original_context:
+        reach = int(model.yarn.factor * model.yarn.original_context)
+        yield Mistake("model.max_context", f"is beyond model.yarn's factor x original_context = {reach}; use at most "
+                                           f"{reach}, or a larger model.yarn.factor")
+    prompt = recipe.data.max_prompt_tokens
+    if rollout is not None and prompt + rollout.max_new_tokens > model.max_context:
+        room = model.max_context - prompt
+        fix = f"use at most {room}" if room > 0 else f"set data.max_prompt_tokens below {model.max_context}"
+        yield Mistake("rollout.max_new_tokens", f"with data.max_prompt_tokens={prompt} is more than "
+                                                f"model.max_context={model.max_context}; {fix}, or a larger "
+                                                "model.max_context")
+
+
+def _check_tokenizer(tokenizer: TokenizerConfig, recipe: Recipe) -> Iterator[Mistake]:
+    if tokenizer.kind == "huggingface":
+        if tokenizer.path is None:
+            yield Mistake("tokenizer.path", 'is missing, and kind="huggingface" needs a folder or a hub name; add path, '
+                                            'or use kind = "train"')
+        if tokenizer.vocab_size is not None:
+            yield Mistake("tokenizer.vocab_size", 'only a trained tokenizer has a size to choose; take it out, or use '
+                                                  'tokenizer.kind = "train"')
+        return
+    if tokenizer.path is not None:
+        yield Mistake("tokenizer.path", 'kind="train" makes its own tokenizer in the run\'s folder; take it out, or use '
+                                        'tokenizer.kind = "huggingface"')
+    if tokenizer.vocab_size is not None and tokenizer.vocab_size > recipe.model.vocab_size:
+        yield Mistake("tokenizer.vocab_size", f"is more than model.vocab_size={recipe.model.vocab_size}; use at most "
+                                              "that, or a larger model.vocab_size")
+
+
+def _check_template(template: ChatTemplate) -> Iterator[Mistake]:
+    key = "tokenizer.template.prompt"
+    try:
+        names = jinja2.meta.find_undeclared_variables(jinja2.Environment().parse(template.prompt))
+    except jinja2.TemplateSyntaxError as error:
+        yield Mistake(key, f"is not a jinja2 template ({error.message}); write the question's place as {{{{ question }}}}")
+        return
+    if "question" not in names:
+        yield Mistake(key, "never shows the question; write {{ question }} where it belongs")
+    if names - {"question"}:
+        yield Mistake(key, f"uses '{min(names - {'question'})}', but only question is there; write {{{{ question }}}}")
+    if template.think_in_prompt and not template.prompt.rstrip().endswith(template.think_open):
+        yield Mistake("tokenizer.template.think_in_prompt", "the prompt does not end with think_open="
+                      f'"{template.think_open}"; use false, or end the prompt with it')
+    tags = {name: getattr(template, name) for name in ("think_open", "think_close", "answer_open", "answer_close")}
+    for name, tag in tags.items():
+        if not tag.strip() or list(tags.values()).count(tag) > 1:
+            yield Mistake(f"tokenizer.template.{name}", "a tag must have text, and no two may be equal; write e.g. "
+                                                        f"{name} = \"{ChatTemplate.model_fields[name].default}\"")
+            return
+
+
+def _check_batches(recipe: Recipe) -> Iterator[Mistake]:
+    layout, rollout = recipe.layout, recipe.rollout
+    if recipe.train.micro_batch_tokens % layout.tensor_parallel:
+        fit = -(-recipe.train.micro_batch_tokens // layout.tensor_parallel) * layout.tensor_parallel
+        yield Mistake("train.micro_batch_tokens", "must be a multiple of layout.tensor_parallel="
+                      f"{layout.tensor_parallel} (sequence parallelism cuts a pack in equal parts); use {fit}")
+    if recipe.pretrain is not None and recipe.pretrain.batch_tokens < recipe.train.micro_batch_tokens:
+        yield Mistake("pretrain.batch_tokens", "is less than one micro-batch (train.micro_batch_tokens="
+                      f"{recipe.train.micro_batch_tokens}); use at least that, or a smaller micro-batch")
+    if recipe.stage != "rl" or rollout is None:
+        return
+    if rollout.problems_per_step % layout.data_parallel:
+        fit = -(-rollout.problems_per_step // layout.data_parallel) * layout.data_parallel
+        yield Mistake("rollout.problems_per_step", f"layout.data_parallel={layout.data_parallel} does not divide it, and "
+                                                   f"every replica rolls out whole problems, equally many; use {fit}")
+    outputs = rollout.problems_per_step * rollout.group_size
+    if recipe.algorithm.mini_batches > outputs:
+        yield Mistake("algorithm.mini_batches", f"is more than the {outputs} outputs of a step (problems_per_step x "
+                                                f"group_size); use at most {outputs}")
+
+
+def _check_data(recipe: Recipe) -> Iterator[Mistake]:
+    """Generated problems are countable beforehand (equal ones fall together later, which only makes them fewer)."""
+    sources = recipe.data.sources
+    if not all(isinstance(source, ReasoningGymSource) for source in sources):
+        return
+    total = sum(source.size for source in sources)
+    left = total - recipe.data.heldout_problems
+    if left < 1:
+        yield Mistake("data.heldout_problems", f"leaves nothing to train on: the sources have {total} problems; use less "
+                                               f"than {total}, or a larger data.sources.0.size")
+    elif recipe.stage == "rl" and recipe.rollout is not None and left < recipe.rollout.problems_per_step:
+        yield Mistake("rollout.problems_per_step", f"only {left} problems are left to train on ({total} less "
+                                                   f"data.heldout_problems); use at most {left}, or a larger "
+                                                   "data.sources.0.size")
+
+
+def _check_training(recipe: Recipe) -> Iterator[Mistake]:
+    if recipe.model.num_mtp_layers == 0 and recipe.train.mtp != "off":
+        yield Mistake("train.mtp", 'model.num_mtp_layers=0, so there is nothing to train; use "off"')
+    if recipe.optimizer.warmup_steps > recipe.train.steps:
+        yield Mistake("optimizer.warmup_steps", f"is more than train.steps={recipe.train.steps}, so lr would never be "
+                                                f"reached; use at most {recipe.train.steps}")
+    shares = recipe.pretrain.styles if recipe.pretrain is not None else {}
+    for name, share in shares.items():
+        if share < 0 or sum(shares.values()) <= 0:
+            yield Mistake(f"pretrain.styles.{name}", "shares are >= 0 and their sum is > 0; use e.g. 1.0")
+            return
+
+
+def _check_data_file(key: str, path: Path) -> Iterator[Mistake]:
+    if not path.is_file():
+        there = "is a folder" if path.is_dir() else "is not there"
+        yield Mistake(key, f"the file {there}; paths are relative to the file that sets them, name a .jsonl or .parquet")
+    elif path.suffix not in (".jsonl", ".parquet"):
+        yield Mistake(key, f"'{path.suffix}' is no format we read; use a .jsonl or .parquet file")
+    elif path.stat().st_size == 0:
+        yield Mistake(key, "the file is empty; put one JSON object a line into it")
