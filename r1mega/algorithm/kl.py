@@ -1,0 +1,37 @@
+"""KL(policy || reference), estimated from tokens that the policy sampled."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor
+
+from r1mega.algorithm.bounded_exp import bounded_exp
+
+KlEstimator = Literal["k1", "k2", "k3"]
+
+
+def k1(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
+    """log(pi / ref): unbiased, may be negative. (Its gradient has mean 0: of no use in a loss.)"""
+    return log_probs - ref_log_probs
+
+
+def k2(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
+    """log(pi / ref)^2 / 2: biased, never negative."""
+    return (log_probs - ref_log_probs).square() / 2
+
+
+def k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
+    """ref / pi - log(ref / pi) - 1: unbiased, never negative. DeepSeekMath (arXiv 2402.03300) equation 4.
+
+    Where ref / pi is above e^20 the ratio goes on as a straight line (see bounded_exp).
+    """
+    log_ratio = ref_log_probs - log_probs
+    return bounded_exp(log_ratio) - 1 - log_ratio
+
+
+def kl_divergence(log_probs: Tensor, ref_log_probs: Tensor, estimator: KlEstimator) -> Tensor:
+    """The estimate at each token, in the shape of its arguments (http://joschu.net/blog/kl-approx.html)."""
+    return _ESTIMATORS[estimator](log_probs, ref_log_probs)
+
+
+_ESTIMATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"k1": k1, "k2": k2, "k3": k3}
