@@ -1,0 +1,81 @@
+"""The metrics of a run: their names, their meaning, and the files they lie in. Scripts read these."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from r1mega.config.error import UserError
+
+METRICS_FILE = "metrics.jsonl"
+SAMPLES_FILE = "samples.jsonl"
+ENVIRONMENT_FILE = "environment.json"
+RECIPE_FILE = "recipe.toml"
+TENSORBOARD_FOLDER = "tensorboard"
+
+METRICS: Mapping[str, str] = MappingProxyType({
+    "step": "optimizer phases done when the line was written; 0 before the first",
+    "stage": "pretrain or rl",
+    "wall_s": "seconds since the line before (the first: since the start); their sum is the run's time",
+    "tokens": "tokens trained on in this step, over all ranks",
+    "tokens_per_s": "tokens over the seconds of the step",
+    "loss": "the loss that was minimised, mean over the step",
+    "mtp_loss": "loss of the multi-token-prediction layer, before its weight",
+    "grad_norm": "norm of the gradient before clipping",
+    "lr": "learning rate",
+    "bad_steps": "steps skipped so far for a non-finite loss or gradient",
+    "expert_imbalance": "tokens of the busiest expert over the mean of all experts; 1 is even",
+    "reward": "mean total reward of the rollout",
+    "reward_accuracy": "mean of the part, unweighted; so for every reward_<part>",
+    "reward_format": "mean of the part, unweighted",
+    "pass_rate": "share of the rollout's completions with a right answer",
+    "groups_dropped": "groups left out because all their rewards were equal",
+    "response_tokens": "mean length of a completion",
+    "truncated": "share of completions cut by the length limit",
+    "kl": "estimated KL(policy || reference), mean over tokens",
+    "entropy": "mean entropy of the policy's next-token distribution, nats",
+    "clip_fraction": "share of tokens whose ratio was clipped",
+    "logprob_gap": "mean |trainer's - sampler's log-prob| over sampled tokens",
+    "rollout_s": "seconds of sampling",
+    "reward_s": "seconds of judging",
+    "logprob_s": "seconds of old-policy and reference log-probs",
+    "train_s": "seconds of forward, backward and optimizer",
+    "evaluate_s": "seconds of the held-out evaluation",
+    "checkpoint_s": "seconds the loop waited for checkpoints",
+    "heldout_pass_at_1": "share of right answers on held-out problems, mean over samples",
+    "heldout_pass_at_1_low": "lower end of its 95% confidence interval",
+    "heldout_pass_at_1_high": "upper end of its 95% confidence interval",
+    "heldout_format": "mean format reward on held-out problems",
+    "heldout_response_tokens": "mean length of a held-out completion",
+    "heldout_problems": "how many held-out problems",
+    "heldout_samples": "samples of each",
+})
+
+PHASES = ("rollout_s", "reward_s", "logprob_s", "train_s", "evaluate_s", "checkpoint_s")
+TIME_FIELDS = frozenset({"wall_s", "tokens_per_s", *PHASES})
+"""What the clock decides; every other field of a resumed run equals the uninterrupted run's."""
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL file, each with an integer `step`. A last line cut short by a kill is left out.
+
+    Raises:
+        UserError: any other line that is not such an object; names file and line.
+    """
+    raw = path.read_bytes()
+    lines = raw.split(b"\n")
+    torn = lines.pop()  # b"" where the file ends in a newline, as it does unless the writer was killed
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict) or type(record.get("step")) is not int:
+                raise ValueError("no object with an integer `step`")
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+            if number == len(lines) and not torn:
+                break  # a crash of the machine may leave a last line of the right length with wrong bytes
+            raise UserError(f"{path}:{number}: damaged line ({error}); "
+                            "mend or remove that line") from None
+        records.append(record)
+    return records
