@@ -44,7 +44,8 @@ def check_start(recipe: Recipe, start: Recipe) -> Iterator[Mistake]:
     differ = [name for name in ours if name not in SHAPE_FREE and ours[name] != theirs[name]]
     if differ:
         name = differ[0]
-        yield Mistake(f"model.{name}", f"start.recipe trains a model with {name}={theirs[name]}; use the same "
+        value = "" if isinstance(ours[name], dict) else f"={theirs[name]}"
+        yield Mistake(f"model.{name}", f"start.recipe trains a model with another {name}{value}; use the same "
                                        "[model] in both recipes")
     if recipe.tokenizer.template != start.tokenizer.template:
         yield Mistake("tokenizer.template", "is not that of start.recipe, whose model knows no other; "

@@ -6,7 +6,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from r1mega.config.error import Mistake, UserError
-from r1mega.config.keys import field_at, legal, meant, members, section_at, step
+from r1mega.config.keys import field_at, legal, meant, members, other_kinds, section_at, step
 from r1mega.config.layers import Layers
 from r1mega.config.origin import shown
 from r1mega.config.toml_lines import KeyPath
@@ -88,6 +88,10 @@ def _unknown_key(path: KeyPath, near: str | None, data: dict) -> Mistake:
     names = sorted({name for section in section_at(path[:-1], data) for name in section.model_fields})
     above = f"[{'.'.join(map(str, path[:-1]))}]" if len(path) > 1 else "a recipe"
     legal_names = f"; {above} has {', '.join(names)}" if len(names) <= 12 else ""
+    kinds = other_kinds(path, data)
+    if kinds:
+        return Mistake(key, f"only kind = {' or '.join(map(repr, kinds))} has this key{legal_names}; take it out, or "
+                            "change kind")
     if near is None:
         return Mistake(key, f"unknown key{legal_names}; take it out or see `r1mega show --schema`")
     if "." not in near and near not in names:
@@ -136,7 +140,7 @@ def _type_fix(path: KeyPath, value: Any, allowed: str) -> str:
         try:
             float(value)
         except ValueError:
-            return f"; write {name} = 1"
+            return f"; write a bare number, e.g. {name} = {'100' if allowed.startswith('a whole') else '1e-3'}"
         return f"; take the quotes away: {name} = {value}"
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return f"; write {name} = {value.lower()}, without quotes and in lower case"

@@ -101,12 +101,24 @@ def meant(path: KeyPath, data: Any) -> str | None:
     if near:
         return near[0]
     known = list(all_keys())
-    same = [".".join(key) for key in known if key[-1] == name]
+    given = tuple(map(str, path))
+    same = [".".join(key) for key in known if key[-1] == name and not _same_place(key, given)]
     if same:
         return difflib.get_close_matches(".".join(map(str, path)), same, n=1, cutoff=0.0)[0]
     short = {key[-1]: ".".join(key) for key in reversed(known)}
-    near = difflib.get_close_matches(name, sorted(short), n=1, cutoff=0.75)
+    near = difflib.get_close_matches(name, sorted(set(short) - {name}), n=1, cutoff=0.75)
     return short[near[0]] if near else None
+
+
+def other_kinds(path: KeyPath, data: Any) -> list[str]:
+    """The kinds of the table around `path` that do have this key (the table's own kind does not)."""
+    return [section.model_fields["kind"].default for section in section_at(path[:-1], {})
+            if path[-1] in section.model_fields and "kind" in section.model_fields]
+
+
+def _same_place(key: tuple[str, ...], given: tuple[str, ...]) -> bool:
+    """The same key but for the numbers of list elements."""
+    return [part for part in key if not part.isdecimal()] == [part for part in given if not part.isdecimal()]
 
 
 def _kind_fits(section: type[Section], data: Any) -> bool:
@@ -119,7 +131,7 @@ def _kind(member: Any) -> str:
     if get_origin(member) is Literal:
         return "one of " + ", ".join(f'"{choice}"' for choice in get_args(member))
     if get_origin(member) is list:
-        return "a list of " + _plural(_kind(get_args(member)[0]))
+        return "a list of " + _plural(_kind(members(get_args(member)[0])[0]))
     if get_origin(member) is dict or (isinstance(member, type) and issubclass(member, Section)):
         return "a table"
     return {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}.get(
@@ -143,4 +155,6 @@ def _bound(item: Any) -> str:
             return f"< {value}"
         case annotated_types.MinLen(min_length=value):
             return f"with at least {value} element{'s' if value > 1 else ''}"
+    if getattr(item, "pattern", None):
+        return "of letters, digits and . _ - (a letter or digit first)"
     return ""
