@@ -1,0 +1,59 @@
+"""One row of a table, read as a problem."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from r1mega.config.data import Fields
+from r1mega.config.error import UserError
+from r1mega.data.suggest import did_you_mean
+from r1mega.record import Problem
+
+
+def row_to_problem(row: Any, fields: Fields, scorer: str, task: str, origin: str) -> Problem:
+    """The problem of one row. A question is text; an answer is text or a number.
+
+    `origin` ("problems.jsonl:17") starts every error and is kept as metadata["origin"].
+    """
+    if not isinstance(row, Mapping):
+        raise UserError(f"{origin}: expected an object such as {{\"{fields.question}\": …, \"{fields.answer}\": …}}, "
+                        f"found {_kind(row)}")
+    question = _text(row, "question", fields.question, origin)
+    answer = _text(row, "answer", fields.answer, origin)
+    return Problem(task=task, question=question, answer=answer, scorer=scorer, metadata={"origin": origin})
+
+
+def _text(row: Mapping[str, Any], role: str, column: str, origin: str) -> str:
+    if column not in row:
+        raise UserError(f"{origin}: no field {column!r} (fields.{role}={column!r}); set fields.{role}; "
+                        f"{did_you_mean(column, map(str, row))}")
+    value = row[column]
+    if role == "answer" and isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        legal = "text or a number" if role == "answer" else "text"
+        raise UserError(f"{origin}: field {column!r} is {_kind(value)}; fields.{role} must name a field with {legal}")
+    if not value.strip():
+        raise UserError(f"{origin}: field {column!r} is empty; every problem needs a {role}: fill or remove this row")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{origin}: field {column!r} has a lone surrogate (U+{ord(value[error.start]):04X}) at "
+                        f"character {error.start}, which no tokenizer can read; remove it") from None
+    return value
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return f"a boolean ({value})"
+        case int() | float():
+            return f"a number ({value})"
+        case str():
+            return "text"
+        case list() | tuple():
+            return "a list"
+        case Mapping():
+            return "an object"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,48 @@
+"""Training and held-out problems."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from r1mega.config.error import UserError
+from r1mega.record import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Disjoint sets of problems; iterates as (train, heldout)."""
+
+    train: list[Problem]
+    heldout: list[Problem]
+    duplicates: int
+    """Problems left out because another one asks the same question."""
+
+    def __iter__(self):
+        return iter((self.train, self.heldout))
+
+
+def split(problems: Sequence[Problem], heldout: int) -> Split:
+    """Hold out the `heldout` problems whose hash of the id is smallest; train on the rest, in their given order.
+
+    The choice depends on the contents alone: not on the order, the sources' seeds nor the run's. Of problems that
+    ask the same question (whatever their task's name or answer) only the one with the smallest id is kept, so no
+    held-out question can be trained on.
+    """
+    kept: dict[str, Problem] = {}
+    for problem in problems:
+        question = " ".join(problem.question.split())
+        if question not in kept or problem.id < kept[question].id:
+            kept[question] = problem
+    unique = list(kept.values())
+    duplicates = len(problems) - len(unique)
+    if heldout >= len(unique):
+        raise UserError(f"data.heldout_problems={heldout} leaves nothing to train on: the sources hold {len(unique)} "
+                        f"different problems ({duplicates} duplicates removed); enlarge size or lower heldout_problems")
+    ranked = sorted(unique, key=_heldout_rank)
+    chosen = {problem.id for problem in ranked[:heldout]}
+    return Split(train=[problem for problem in unique if problem.id not in chosen],
+                 heldout=ranked[:heldout], duplicates=duplicates)
+
+
+def _heldout_rank(problem: Problem) -> str:
+    return hashlib.sha256(f"heldout {problem.id}".encode()).hexdigest()
