@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from r1mega.config.error import UserError
 
@@ -14,42 +14,63 @@ ENVIRONMENT_FILE = "environment.json"
 RECIPE_FILE = "recipe.toml"
 TENSORBOARD_FOLDER = "tensorboard"
 
-METRICS: Mapping[str, str] = MappingProxyType({
-    "step": "optimizer phases done when the line was written; 0 before the first",
-    "stage": "pretrain or rl",
-    "wall_s": "seconds since the line before (the first: since the start); their sum is the run's time",
-    "tokens": "tokens trained on in this step, over all ranks",
-    "tokens_per_s": "tokens over the seconds of the step",
-    "loss": "the loss that was minimised, mean over the step",
-    "mtp_loss": "loss of the multi-token-prediction layer, before its weight",
-    "grad_norm": "norm of the gradient before clipping",
-    "lr": "learning rate",
-    "bad_steps": "steps skipped so far for a non-finite loss or gradient",
-    "expert_imbalance": "tokens of the busiest expert over the mean of all experts; 1 is even",
-    "reward": "mean total reward of the rollout",
-    "reward_accuracy": "mean of the part, unweighted; so for every reward_<part>",
-    "reward_format": "mean of the part, unweighted",
-    "pass_rate": "share of the rollout's completions with a right answer",
-    "groups_dropped": "groups left out because all their rewards were equal",
-    "response_tokens": "mean length of a completion",
-    "truncated": "share of completions cut by the length limit",
-    "kl": "estimated KL(policy || reference), mean over tokens",
-    "entropy": "mean entropy of the policy's next-token distribution, nats",
-    "clip_fraction": "share of tokens whose ratio was clipped",
-    "logprob_gap": "mean |trainer's - sampler's log-prob| over sampled tokens",
-    "rollout_s": "seconds of sampling",
-    "reward_s": "seconds of judging",
-    "logprob_s": "seconds of old-policy and reference log-probs",
-    "train_s": "seconds of forward, backward and optimizer",
-    "evaluate_s": "seconds of the held-out evaluation",
-    "checkpoint_s": "seconds the loop waited for checkpoints",
-    "heldout_pass_at_1": "share of right answers on held-out problems, mean over samples",
-    "heldout_pass_at_1_low": "lower end of its 95% confidence interval",
-    "heldout_pass_at_1_high": "upper end of its 95% confidence interval",
-    "heldout_format": "mean format reward on held-out problems",
-    "heldout_response_tokens": "mean length of a held-out completion",
-    "heldout_problems": "how many held-out problems",
-    "heldout_samples": "samples of each",
+
+class Metric(NamedTuple):
+    """How a metric is shown. `kind` is one of `metric_text.number`'s, or "text"."""
+
+    label: str
+    kind: str
+    meaning: str
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType({
+    "step": Metric("step", "count", "optimizer phases done when the line was written; 0 before the first"),
+    "stage": Metric("stage", "text", "pretrain or rl"),
+    "wall_s": Metric(
+        "step time", "seconds",
+        "seconds since the line before (the first: since the start); their sum is the run's time"),
+    "tokens": Metric("tokens trained on", "count", "tokens trained on in this step, over all ranks"),
+    "tokens_per_s": Metric("tokens/s", "count", "tokens over the seconds of the step"),
+    "loss": Metric("loss", "small", "the loss that was minimised, mean over the step"),
+    "mtp_loss": Metric("MTP loss", "number", "loss of the multi-token-prediction layer, before its weight"),
+    "grad_norm": Metric("gradient norm", "number", "norm of the gradient before clipping"),
+    "lr": Metric("learning rate", "small", "learning rate"),
+    "bad_steps": Metric("bad steps", "count", "steps skipped so far for a non-finite loss or gradient"),
+    "expert_imbalance": Metric(
+        "expert imbalance", "number",
+        "tokens of the busiest expert over the mean of all experts; 1 is even"),
+    "reward": Metric("reward", "number", "mean total reward of the rollout"),
+    "reward_accuracy": Metric(
+        "reward: accuracy", "number",
+        "mean of the part, unweighted; so for every reward_<part>"),
+    "reward_format": Metric("reward: format", "number", "mean of the part, unweighted"),
+    "pass_rate": Metric("pass rate", "percent", "share of the rollout's completions with a right answer"),
+    "groups_dropped": Metric(
+        "groups dropped", "count",
+        "groups left out because all their rewards were equal"),
+    "response_tokens": Metric("response length", "count", "mean length of a completion"),
+    "truncated": Metric("truncated", "percent", "share of completions cut by the length limit"),
+    "kl": Metric("KL", "small", "estimated KL(policy || reference), mean over tokens"),
+    "entropy": Metric("entropy", "number", "mean entropy of the policy's next-token distribution, nats"),
+    "clip_fraction": Metric("clipped", "percent", "share of tokens whose ratio was clipped"),
+    "logprob_gap": Metric(
+        "log-prob gap", "small",
+        "mean |trainer's - sampler's log-prob| over sampled tokens"),
+    "rollout_s": Metric("rollout", "seconds", "seconds of sampling"),
+    "reward_s": Metric("reward", "seconds", "seconds of judging"),
+    "logprob_s": Metric("log-probs", "seconds", "seconds of old-policy and reference log-probs"),
+    "train_s": Metric("train", "seconds", "seconds of forward, backward and optimizer"),
+    "evaluate_s": Metric("evaluate", "seconds", "seconds of the held-out evaluation"),
+    "checkpoint_s": Metric("checkpoint", "seconds", "seconds the loop waited for checkpoints"),
+    "heldout_pass_at_1": Metric(
+        "held-out pass@1", "percent",
+        "share of right answers on held-out problems, mean over samples"),
+    "heldout_pass_at_1_low": Metric("95% low", "percent", "lower end of its 95% confidence interval"),
+    "heldout_pass_at_1_high": Metric("95% high", "percent", "upper end of its 95% confidence interval"),
+    "heldout_format": Metric("held-out format", "percent", "mean format reward on held-out problems"),
+    "heldout_response_tokens": Metric("held-out length", "count", "mean length of a held-out completion"),
+    "heldout_problems": Metric("held-out problems", "count", "how many held-out problems"),
+    "heldout_samples": Metric("samples each", "count", "samples of each"),
 })
 
 PHASES = ("rollout_s", "reward_s", "logprob_s", "train_s", "evaluate_s", "checkpoint_s")

@@ -14,8 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from r1mega.record.metric import METRICS
+from r1mega.record.metric_text import duration, number
 from r1mega.training.plain_view import heldout
-from r1mega.training.readout import ASCII_BARS, BARS, FIGURES, Pace, duration, number, sparkline, visible
+from r1mega.training.readout import ASCII_BARS, BARS, Pace, sparkline, visible
 from r1mega.training.safe_stream import SafeStream
 
 REDRAWS_PER_S = 2  # each costs milliseconds of the process that trains
@@ -121,9 +123,8 @@ class LiveView:
         table.add_column(no_wrap=True, style="cyan")
         for key, values in self._history.items():
             if values:
-                label, kind = FIGURES[key]
                 curve = sparkline(values, curve_width, BARS if self._unicode else ASCII_BARS)
-                table.add_row(label, number(values[-1], kind), curve)
+                table.add_row(METRICS[key].label, number(values[-1], METRICS[key].kind), curve)
         return table if table.row_count else Text("waiting for the first step", style="dim")
 
     def _sample_text(self, width: int) -> Text:

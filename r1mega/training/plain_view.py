@@ -4,7 +4,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from r1mega.training.readout import FIGURES, Pace, duration, figure, visible
+from r1mega.record.metric import METRICS
+from r1mega.record.metric_text import duration, number
+from r1mega.training.readout import Pace, visible
 from r1mega.training.safe_stream import SafeStream
 
 HEARTBEAT_S = 60.0  # a phase that takes longer than this says so
@@ -34,8 +36,8 @@ class PlainView:
     def step(self, metrics: Mapping[str, Any]) -> None:
         self._pace.advance(metrics["step"])
         at = f"step {self._progress(metrics['step'])}"
-        cells = [f"{name} {figure(metrics, key):>{width}}" for key, (name, width) in COLUMNS.items()
-                 if key in metrics]
+        cells = [f"{name} {number(metrics[key], METRICS[key].kind):>{width}}"
+                 for key, (name, width) in COLUMNS.items() if key in metrics]
         if cells:
             if "wall_s" in metrics:
                 cells.append(f"{duration(metrics['wall_s']):>7}")
@@ -71,7 +73,7 @@ class PlainView:
 
 def heldout(metrics: Mapping[str, Any]) -> str:
     """An evaluation in one line: `held-out pass@1 62.1% (56.0-67.8)  256 problems x 4`."""
-    text = f"{FIGURES['heldout_pass_at_1'][0]} {figure(metrics, 'heldout_pass_at_1')}"
+    text = f"held-out pass@1 {number(metrics['heldout_pass_at_1'], 'percent')}"
     low, high = metrics.get("heldout_pass_at_1_low"), metrics.get("heldout_pass_at_1_high")
     if low is not None and high is not None:
         text += f" ({100 * low:.1f}-{100 * high:.1f})"

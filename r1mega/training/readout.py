@@ -1,59 +1,12 @@
-"""How metrics read as text: numbers with their units, how long is left, a curve in one line."""
+"""What both views of the console need: a curve in one line, text made safe to print, the time left."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from r1mega.record.metric_text import duration
 
 BARS = "▁▂▃▄▅▆▇█"
 ASCII_BARS = "_.-=+*#@"
-
-FIGURES: Mapping[str, tuple[str, str]] = {  # metric: label, kind
-    "heldout_pass_at_1": ("held-out pass@1", "percent"),
-    "reward": ("reward", "number"),
-    "pass_rate": ("pass rate", "percent"),
-    "response_tokens": ("response tokens", "count"),
-    "truncated": ("truncated", "percent"),
-    "kl": ("KL", "small"),
-    "entropy": ("entropy", "number"),
-    "loss": ("loss", "small"),
-    "mtp_loss": ("MTP loss", "number"),
-    "grad_norm": ("grad norm", "number"),
-    "lr": ("lr", "small"),
-    "logprob_gap": ("log-prob gap", "small"),
-    "expert_imbalance": ("expert imbalance", "number"),
-    "tokens_per_s": ("tokens/s", "count"),
-}
-
-
-def number(value: float | None, kind: str) -> str:
-    """`value` as text of the kind percent, count, number (3 decimals) or small (as loss and KL need)."""
-    if value is None:
-        return "n/a"
-    match kind:
-        case "percent":
-            return f"{100 * value:.1f}%"
-        case "count":
-            return f"{value:,.0f}"
-        case "small" if value and not 1e-3 <= abs(value) < 1e4:
-            return f"{value:.1e}"
-        case "small":
-            return f"{value:.4f}"
-    return f"{value:.3f}"
-
-
-def figure(metrics: Mapping[str, Any], key: str) -> str:
-    return number(metrics[key], FIGURES[key][1])
-
-
-def duration(seconds: float) -> str:
-    """e.g. 8.3 s, 4m 05s, 3h 12m, 2d 4h."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m {rest:02d}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes:02d}m" if hours < 48 else f"{hours // 24}d {hours % 24}h"
 
 
 def sparkline(values: Sequence[float], width: int, bars: str = BARS) -> str:

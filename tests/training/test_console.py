@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
+from r1mega.record.metric_text import duration, number
 from r1mega.training import plain_view
 from r1mega.training.console import Console
-from r1mega.training.readout import Pace, duration, number, sparkline
+from r1mega.training.readout import Pace, sparkline
 
 STEP = {"step": 7, "stage": "rl", "wall_s": 3.25, "reward": 0.5125, "pass_rate": 0.312,
         "response_tokens": 84.4, "truncated": 0.031,
