@@ -1,7 +1,7 @@
 """One table of weight names, read both ways: Megatron's GPTModel and the published DeepSeek-V3 files.
 
 Megatron's names are those of the local (not Transformer Engine) layer specs, with global indices of layers and
-experts (`global_names` in `model/hf/local.py` makes them from what a rank holds). The other side is the layout of
+experts (`global_names.py` makes them from what a rank holds). The other side is the layout of
 the Hugging Face repositories deepseek-ai/DeepSeek-V3 and -R1, in which the MTP module is one more layer after the
 last, with copies of the embedding and the head that it shares with the main model.
 

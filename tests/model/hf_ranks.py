@@ -1,0 +1,91 @@
+"""What the ranks of the Hugging Face parity tests run: import, forward, export, layout after layout."""
+
+from pathlib import Path
+
+import torch
+
+from r1mega.config import LayoutConfig
+from r1mega.record import PackedBatch
+
+LogProbs = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+def pack(sequences: list[list[int]], multiple_of: int) -> PackedBatch:
+    """Sequences end to end, the tail padded as one more segment of token 0."""
+    lengths = [len(sequence) for sequence in sequences]
+    padding = -sum(lengths) % multiple_of
+    ids, targets, mask, owner = [], [], [], []
+    for number, sequence in enumerate([*sequences, [0] * padding]):
+        real = number < len(sequences)
+        ids += sequence
+        targets += sequence[1:] + [0] * bool(sequence)
+        mask += [float(real)] * (len(sequence) - 1) + [0.0] * bool(sequence)
+        owner += [number if real else -1] * len(sequence)
+    edges = torch.tensor([0, *lengths, *([padding] if padding else [])]).cumsum(0).int()
+    return PackedBatch(torch.tensor(ids), torch.tensor(targets), torch.tensor(mask), edges, torch.tensor(owner),
+                       num_sequences=len(sequences))
+
+
+def unpack(rows: torch.Tensor, sequences: list[list[int]]) -> LogProbs:
+    """A policy's output [3, T] as `reference_log_probs` has it: of n tokens, n - 1 and (by MTP) n - 2 log-probs."""
+    results, begin = [], 0
+    for sequence in sequences:
+        end = begin + len(sequence)
+        results.append((rows[0, begin:end - 1], rows[2, begin:end - 2]))
+        begin = end
+    return results
+
+
+def import_run_export(
+    cases: list[tuple[str, dict, str]], sequences: list[list[int]], exports: str
+) -> list[LogProbs | None]:
+    """For every case (folder, layout, name): import the folder under the layout, run the sequences, and export to
+    `exports`/name. Returns what `unpack` gives, or None on the ranks that are not on a last stage."""
+    from megatron.core import parallel_state
+
+    from r1mega.model import PolicySettings, build_policy
+    from r1mega.model.hf import load_hf_weights, read_hf_config
+    from r1mega.parallel import start
+
+    results = []
+    for folder, layout, name in cases:
+        groups = start(LayoutConfig(**layout), seed=0)
+        model = read_hf_config(Path(folder)).model
+        chunks = build_policy(model, groups, PolicySettings(mtp="joint"), seed=1)
+        for chunk in chunks:
+            chunk.eval()
+        load_hf_weights(chunks, groups, model, folder)
+        rows = forward(chunks, groups, pack(sequences, layout.get("tensor_parallel", 1)))
+        results.append(None if rows is None else unpack(rows, sequences))
+        export(chunks, groups, model, Path(exports) / name)
+        parallel_state.destroy_model_parallel()
+    return results
+
+
+def forward(chunks: list, groups, batch: PackedBatch) -> torch.Tensor | None:
+    """[3, T] on the last stage. With gradients on, since only then the policy runs its MTP layer."""
+    from megatron.core.pipeline_parallel import get_forward_backward_func
+
+    def step(batches, chunk):
+        return chunk(next(batches)), lambda output, non_loss_data: output.detach()
+
+    iterators = [iter([batch]) for _ in chunks]
+    outputs = get_forward_backward_func()(
+        forward_step_func=step, data_iterator=iterators if len(chunks) > 1 else iterators[0], model=chunks,
+        num_microbatches=1, seq_length=len(batch.token_ids), micro_batch_size=1, forward_only=True,
+        collect_non_loss_data=True)
+    return outputs[0] if groups.is_last_stage else None
+
+
+def export(chunks: list, groups, model, folder: Path) -> None:
+    """All tensors in one folder, in files of at most 100 kB."""
+    from r1mega.model.hf import FolderWriter, iter_hf_tensors, plan_tensors
+    from r1mega.model.names import NameTable
+
+    folder.mkdir(parents=True, exist_ok=True)
+    dtype = chunks[0].config.params_dtype
+    writer = FolderWriter(folder, plan_tensors(NameTable(model), dtype), max_file_bytes=100_000)
+    for name, tensor in iter_hf_tensors(chunks, groups, model):
+        writer.write(name, tensor)
+    if groups.rank == 0:
+        writer.finish()
