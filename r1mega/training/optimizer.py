@@ -1,0 +1,66 @@
+"""AdamW over Megatron's distributed optimizer, with fp32 master weights."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
+from megatron.core.optimizer import ChainedOptimizer, get_megatron_optimizer
+from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
+
+from r1mega.config.training import OptimizerConfig
+from r1mega.model import Policy
+from r1mega.parallel import Groups
+
+
+def wrap(chunks: Sequence[Policy], groups: Groups) -> list[DistributedDataParallel]:
+    """Give the chunks their gradient buffers, sharded over the data-parallel ranks, summed in fp32."""
+    config = DistributedDataParallelConfig(
+        use_distributed_optimizer=True, grad_reduce_in_fp32=True, overlap_grad_reduce=False)
+    return [DistributedDataParallel(chunk.config, config, chunk, disable_bucketing=index > 0, pg_collection=groups.pg)
+            for index, chunk in enumerate(chunks)]
+
+
+def build_optimizer(
+    wrapped: Sequence[DistributedDataParallel], config: OptimizerConfig, before_reduction: Callable[[], None]
+) -> ChainedOptimizer:
+    """AdamW for wrapped chunks; norms and selection biases are not decayed. Each rank keeps its share of the state.
+
+    `before_reduction` is called when all gradients of a step are there, just before they are summed over ranks.
+    """
+    model_config = wrapped[0].config
+    optimizer = get_megatron_optimizer(
+        MegatronOptimizerConfig(
+            optimizer="adam", lr=config.lr, weight_decay=config.weight_decay, adam_beta1=config.beta1,
+            adam_beta2=config.beta2, adam_eps=config.eps, clip_grad=config.clip_grad, use_distributed_optimizer=True,
+            bf16=model_config.bf16, params_dtype=model_config.params_dtype),
+        list(wrapped))
+    model_config.grad_scale_func = optimizer.scale_loss
+
+    def finish(*args: Any, **kwargs: Any) -> None:
+        before_reduction()  # Megatron's reduction also clears what the routers have counted
+        finalize_model_grads(*args, **kwargs)
+
+    model_config.finalize_model_grads_func = finish
+    return optimizer
+
+
+def optimizer_step(optimizer: ChainedOptimizer, learning_rate: float) -> float:
+    """Clip and apply the gradients; returns their norm before clipping.
+
+    A norm that is not finite (of the trunk, or of detached MTP layers) leaves weights and moments as they were.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.prepare_grads()
+    # Megatron clips detached MTP layers by a norm of their own, so theirs has to be looked at too.
+    norms = [float(optimizer.get_grad_norm()), *map(float, optimizer._compute_grad_norms_by_group().values())]
+    if all(map(math.isfinite, norms)):
+        optimizer.step()
+    return norms[0] if math.isfinite(norms[0]) else sum(norms)
+
+
+def zero_gradients(wrapped: Sequence[DistributedDataParallel], optimizer: ChainedOptimizer) -> None:
+    for chunk in wrapped:
+        chunk.zero_grad_buffer()
+    optimizer.zero_grad()
