@@ -1,13 +1,13 @@
 """Log-probabilities of given tokens, and the entropy of the distribution they were drawn from.
 
-With x = logits / temperature (true vocabulary only), m = max x, s = sum e^(x - m), b = sum (x - m) e^(x - m):
+With m = max z over the true vocabulary, d = (z - m) / temperature, s = sum e^d, b = sum d e^d:
 
-    log p = (x_target - m) - log s        never above 0
-    H     = log s - b / s                 the shifted form; never below 0
+    log p = d_target - log s      never above 0
+    H     = log s - b / s         the shifted form; never below 0
 
-    d logit_j = [c (1{j = target} - p_j) - e p_j (log p_j + H)] / temperature,  c = dL/dlog p, e = dL/dH
+    dL/dz_j = [c (1{j = target} - p_j) - e p_j (log p_j + H)] / temperature,  c = dL/dlog p, e = dL/dH
 
-Ranks that hold a slice of the vocabulary each exchange (m, s, x_target, b) once, forward; nothing backward.
+Ranks that hold a slice of the vocabulary each exchange (m, s, z_target, b) once, forward; nothing backward.
 
 Shapes: T rows, V columns held here, K true columns held here (K < V where the vocabulary is padded), R ranks.
 """
@@ -85,10 +85,10 @@ class _LogProb(torch.autograd.Function):
         local_T = targets_T.long() - first  # the target's column here; outside [0, K) on all ranks but one
 
         stats_4T = _local_stats(logits_TV[:, :true_columns], local_T, temperature)
-        m_T, s_T, target_T, b_T = _merge(_gather(stats_4T, group))
+        m_T, s_T, target_T, b_T = _merge(_gather(stats_4T, group), temperature)
 
         log_s_T = s_T.log()
-        log_probs_T = (target_T - _finite(m_T)) - log_s_T
+        log_probs_T = (target_T - _finite(m_T)) / temperature - log_s_T
         entropy_T = log_s_T - b_T / s_T
         outside_T = (targets_T < 0) | (targets_T >= vocab_size)
         log_probs_T = log_probs_T.masked_fill(outside_T, float("nan"))
@@ -111,8 +111,8 @@ class _LogProb(torch.autograd.Function):
         grad_TV[:, ctx.true_columns :] = 0
         for rows in _chunks(logits_TV):
             here = slice(0, ctx.true_columns)
-            log_p_RK = logits_TV[rows, here].to(m_T.dtype, copy=True).div_(ctx.temperature)
-            log_p_RK.sub_(_finite(m_T[rows, None])).sub_(log_s_T[rows, None])
+            log_p_RK = logits_TV[rows, here].to(m_T.dtype, copy=True)
+            log_p_RK.sub_(_finite(m_T[rows, None])).div_(ctx.temperature).sub_(log_s_T[rows, None])
             p_RK = log_p_RK.exp()
             dz_RK = p_RK * -c_T[rows, None]
             _add_at(dz_RK, local_T[rows], c_T[rows])
@@ -125,7 +125,7 @@ class _LogProb(torch.autograd.Function):
 
 
 def _local_stats(logits_TK: Tensor, local_T: Tensor, temperature: float) -> Tensor:
-    """(m, s, x_target, b) of the columns held here, [4, T]; x_target is 0 where the target is elsewhere."""
+    """(m, s, z_target, b) of the columns held here, [4, T]; z_target is 0 where the target is elsewhere."""
     dtype = torch.float64 if logits_TK.dtype == torch.float64 else torch.float32
     stats_4T = torch.zeros(4, logits_TK.shape[0], dtype=dtype, device=logits_TK.device)
     stats_4T[0] = float("-inf")
@@ -133,21 +133,21 @@ def _local_stats(logits_TK: Tensor, local_T: Tensor, temperature: float) -> Tens
         return stats_4T
     for rows in _chunks(logits_TK):
         m_R, s_R, target_R, b_R = stats_4T[:, rows]
-        x_RK = logits_TK[rows].to(dtype, copy=True).div_(temperature)
-        m_R.copy_(x_RK.amax(dim=1))
-        held_R = (local_T[rows] >= 0) & (local_T[rows] < x_RK.shape[1])
-        column_R = local_T[rows].clamp(0, x_RK.shape[1] - 1)
-        target_R.copy_(x_RK.gather(1, column_R[:, None])[:, 0].where(held_R, 0))
-        shifted_RK = x_RK.sub_(_finite(m_R)[:, None])
-        e_RK = shifted_RK.exp()
-        shifted_RK.clamp_(min=torch.finfo(dtype).min).mul_(e_RK)  # 0 times -inf is 0 here
+        z_RK = logits_TK[rows].to(dtype, copy=True)
+        m_R.copy_(z_RK.amax(dim=1))
+        held_R = (local_T[rows] >= 0) & (local_T[rows] < z_RK.shape[1])
+        column_R = local_T[rows].clamp(0, z_RK.shape[1] - 1)
+        target_R.copy_(z_RK.gather(1, column_R[:, None])[:, 0].where(held_R, 0))
+        d_RK = z_RK.sub_(_finite(m_R)[:, None]).div_(temperature)
+        e_RK = d_RK.exp()
+        d_RK.clamp_(min=torch.finfo(dtype).min).mul_(e_RK)  # 0 times -inf is 0 here
         s_R.copy_(_sum_by_halving(e_RK))
-        b_R.copy_(_sum_by_halving(shifted_RK))
+        b_R.copy_(_sum_by_halving(d_RK))
     return stats_4T
 
 
 def _gather(stats_4T: Tensor, group: dist.ProcessGroup | None) -> list[Tensor]:
-    """Every rank's (m, s, x_target, b), in rank order."""
+    """Every rank's (m, s, z_target, b), in rank order."""
     if group is None or dist.get_world_size(group) == 1 or stats_4T.numel() == 0:
         return [stats_4T]
     gathered = [torch.empty_like(stats_4T) for _ in range(dist.get_world_size(group))]
@@ -155,15 +155,15 @@ def _gather(stats_4T: Tensor, group: dist.ProcessGroup | None) -> list[Tensor]:
     return gathered
 
 
-def _merge(stats: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(m, s, x_target, b) of all columns, added up in rank order: the same bits on every rank."""
+def _merge(stats: list[Tensor], temperature: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(m, s, z_target, b) of all columns, added up in rank order: the same bits on every rank."""
     if len(stats) == 1:
         m_T, s_T, target_T, b_T = stats[0]
         return m_T, s_T, target_T, b_T
     m_T = torch.stack([stats_4T[0] for stats_4T in stats]).amax(dim=0)
     s_T, target_T, b_T = torch.zeros_like(m_T), torch.zeros_like(m_T), torch.zeros_like(m_T)
     for m_r_T, s_r_T, target_r_T, b_r_T in stats:
-        shift_T = m_r_T - _finite(m_T)
+        shift_T = (m_r_T - _finite(m_T)) / temperature
         scale_T = shift_T.exp()
         s_T += s_r_T * scale_T
         b_T += (b_r_T + s_r_T * shift_T.clamp(min=torch.finfo(m_T.dtype).min)) * scale_T
