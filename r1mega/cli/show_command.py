@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     if args.recipe is None:
         raise UserError("command line: no recipe; write e.g. `r1mega show configs/tiny/zero.toml`")
     from r1mega.config.loader import dump_recipe, resolve_recipe
-    resolved = resolve_recipe(args.recipe, args.overrides)
+    resolved = resolve_recipe(args.recipe, args.overrides, files=False)
     if args.json:
         print(json.dumps(_with_origins(resolved.recipe.model_dump(), (), resolved), indent=2, default=str))
     else:
