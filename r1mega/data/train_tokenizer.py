@@ -25,7 +25,8 @@ BYTE_LEVEL = 512  # 256 bytes and at least as many merges and specials
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 RECURRING = 0.05  # share of the texts that a word must occur in to become a token
 
-_WORD = re.compile(r" ?[A-Za-z]{2,}")  # with the space before it, so that a sentence is one token a word
+# With the space before it, so that a sentence is one token a word; signs likewise, but digits stay themselves.
+_WORD = re.compile(r" ?[A-Za-z]{2,}| [^\sA-Za-z0-9]")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, template: ChatTemplate) -> Tokenizer:
@@ -52,7 +53,8 @@ def _byte_level(texts: Sequence[str], vocab_size: int, tags: Sequence[str]) -> t
     backend.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
     backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[PAD, EOS, *tags], show_progress=False,
+    # Tags come after training: a token that was ever special stays so, and plain text could not make it.
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size - len(tags), special_tokens=[PAD, EOS], show_progress=False,
                                   initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
     backend.train_from_iterator(sorted(_without_tags(texts, tags)), trainer)
     return backend
@@ -88,15 +90,14 @@ def _recurring_words(pieces: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _word_or_character(words: Sequence[str]) -> str:
-    """Matches one whole word of the vocabulary, else one character. Letters and spaces only, so nothing to escape."""
-    any_character = r"[\s\S]"
-    if not words:
-        return any_character
-    spaced = sorted(word[1:] for word in words if word.startswith(" "))
-    plain = sorted(word for word in words if not word.startswith(" "))
-    choices = [rf" (?:{'|'.join(spaced)})(?![A-Za-z])"] if spaced else []
-    choices += [rf"(?<![A-Za-z])(?:{'|'.join(plain)})(?![A-Za-z])"] if plain else []
-    return "|".join([*choices, any_character])
+    """Matches one whole word of the vocabulary or a sign with its space, else one character."""
+    after_space = sorted(word[1:] for word in words if word[0] == " " and word[1:].isalpha())
+    at_start = sorted(word for word in words if word.isalpha())
+    signs = sorted(re.escape(word[1:]) for word in words if word[0] == " " and not word[1:].isalpha())
+    choices = [rf" (?:{'|'.join(after_space)})(?![A-Za-z])"] if after_space else []
+    choices += [rf"(?<![A-Za-z])(?:{'|'.join(at_start)})(?![A-Za-z])"] if at_start else []
+    choices += [rf" (?:{'|'.join(signs)})"] if signs else []
+    return "|".join([*choices, r"[\s\S]"])
 
 
 def _without_tags(texts: Iterable[str], tags: Sequence[str]) -> list[str]:
