@@ -40,9 +40,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
         "expert imbalance", "number",
         "tokens of the busiest expert over the mean of all experts; 1 is even"),
     "reward": Metric("reward", "number", "mean total reward of the rollout"),
-    "reward_accuracy": Metric(
-        "reward: accuracy", "number",
-        "mean of the part, unweighted; so for every reward_<part>"),
+    "reward_accuracy": Metric("reward: accuracy", "number", "mean, unweighted; so for every reward_<part>"),
     "reward_format": Metric("reward: format", "number", "mean of the part, unweighted"),
     "pass_rate": Metric("pass rate", "percent", "share of the rollout's completions with a right answer"),
     "groups_dropped": Metric(
