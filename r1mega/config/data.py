@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from r1mega.config.section import RelativePath, Section
 
@@ -73,6 +73,19 @@ class ChatTemplate(Section):
     answer_close: str = "</answer>"
     think_in_prompt: bool = False
     """The prompt already ends in `think_open`, so a well-formed completion starts inside it."""
+
+    @model_validator(mode="after")
+    def _tags_can_be_told_apart(self) -> "ChatTemplate":
+        names = ("think_open", "think_close", "answer_open", "answer_close")
+        for name in names:
+            tag = getattr(self, name)
+            if tag != tag.strip() or not tag:
+                raise ValueError(f"{name}={tag!r} must be a text without white space around it, e.g. <think>")
+            for other in names:
+                if other != name and tag in getattr(self, other):
+                    raise ValueError(f"{name}={tag!r} is part of {other}={getattr(self, other)!r}; "
+                                     "tags must differ")
+        return self
 
 
 class TokenizerConfig(Section):
