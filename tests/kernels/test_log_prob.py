@@ -204,9 +204,10 @@ def test_all_rows_ignored_and_no_rows_at_all():
     assert result.log_probs.shape == result.entropy.shape == (0,) and empty_TV.grad.shape == (0, 5)
 
 
-@pytest.mark.parametrize("columns", [17, 1000, 8193])
-def test_a_row_gives_the_same_bits_on_any_number_of_rows_at_any_place(columns: int):
-    logits_TV, targets_T = random_rows(301, columns)
+@pytest.mark.parametrize(("count", "columns"), [(301, 17), (301, 1000), (12, 70001)])
+def test_a_row_gives_the_same_bits_on_any_number_of_rows_at_any_place(count: int, columns: int):
+    # torch.sum cuts one long row between threads, and adds it up in another order than the same row among others
+    logits_TV, targets_T = random_rows(count, columns)
 
     def bits(rows: Tensor) -> list[Tensor]:
         x = logits_TV[rows].clone().requires_grad_()
@@ -214,9 +215,9 @@ def test_a_row_gives_the_same_bits_on_any_number_of_rows_at_any_place(columns: i
         (result.log_probs + 0.3 * result.entropy).sum().backward()
         return [result.log_probs.detach(), result.entropy.detach(), x.grad]
 
-    everything = bits(torch.arange(301))
-    order = torch.randperm(301, generator=torch.Generator().manual_seed(1))
-    for rows in (order, *order.split([1, 2, 3, 64, 231])):
+    everything = bits(torch.arange(count))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(1))
+    for rows in (order, *order.split([1, 2, 3, count - 6])):
         for all_rows, some_rows in zip(everything, bits(rows), strict=True):
             assert torch.equal(all_rows[rows], some_rows)
 
