@@ -7,7 +7,6 @@ number belongs to token id i.
 
 # Shapes: N rows, V token ids.
 
-import torch
 from torch import Tensor
 
 _SIGN = 1 << 63
@@ -31,8 +30,13 @@ def gumbel(seeds: Tensor, positions: Tensor, ids: Tensor) -> Tensor:
     """
     streams = _mix(_mix(seeds + _GOLDEN) + positions * _STREAM)  # [N]
     bits = _mix(streams[:, None] + (ids + 1) * _GOLDEN)  # [N, V]
-    # 31 bits, centred in their cells. Small values keep their resolution in float32, and they are the ones that make
-    # large noise; the clamp keeps the logarithm finite where a value rounds to 1.
+    return _from_bits(bits)
+
+
+def _from_bits(bits: Tensor) -> Tensor:
+    """int64 -> float32 Gumbel noise from the top 31 bits, u = (top + 1/2) / 2^31, as -log(-log(1 - u))."""
+    # A small u keeps its resolution in float32, and is what makes large noise; the clamp keeps the logarithm finite
+    # where u rounds to 1.
     uniform = ((bits >> 33) & 0x7FFFFFFF).float().add_(0.5).mul_(2.0**-31).clamp_(max=1 - 2.0**-24)
     return uniform.neg_().log1p_().neg_().log_().neg_()
 

@@ -35,11 +35,11 @@ def sample(logits: Tensor, seeds: Tensor, positions: Tensor, sampling: Sampling,
         scaled = scaled / sampling.temperature
     if sampling.filters:
         scaled, shard = _gathered(scaled, shard)
-    ids = torch.arange(shard.start, min(shard.start + scaled.shape[1], shard.vocab_size), device=scaled.device)
-    if len(ids) == 0:  # nothing but padding here
-        scaled = scaled.new_full((len(scaled), 1), -torch.inf)
-        ids = torch.zeros(1, dtype=torch.int64, device=scaled.device)
-    scaled = scaled[:, : len(ids)]
+    columns = min(scaled.shape[1], shard.vocab_size - shard.start)  # those that are not padding
+    if columns < 1:
+        columns, scaled = 1, scaled.new_full((len(scaled), 1), -torch.inf)
+    ids = torch.arange(shard.start, shard.start + columns, device=scaled.device)
+    scaled = scaled[:, :columns]
     scores = keep_top(scaled, sampling.top_k, sampling.top_p) if sampling.filters else scaled
     if sampling.temperature > 0:
         scores = scores + gumbel(seeds, positions, ids)

@@ -1,0 +1,118 @@
+"""One rank: what a call leaves behind, refuses and reports."""
+
+import pytest
+import torch
+
+from r1mega.config import LayoutConfig, UserError
+from r1mega.model import PolicySettings, build_policy
+from r1mega.parallel import start, stop
+from r1mega.record import SampleRequest
+from r1mega.rollout import Engine, Sampling
+from tests.rollout.layouts import MODEL, requests, trainer_log_probs
+
+
+@pytest.fixture(scope="module")
+def groups():
+    yield start(LayoutConfig(), seed=0)
+    stop()
+
+
+@pytest.fixture
+def chunks(groups):
+    return build_policy(MODEL, groups, seed=3)
+
+
+def state(chunks):
+    return {name: value.clone() for name, value in chunks[0].state_dict().items() if torch.is_tensor(value)} | {
+        name: buffer.clone() for name, buffer in chunks[0].named_buffers()}
+
+
+def test_the_model_is_left_as_it_was(chunks, groups):
+    """Weights, buffers (the routers' counters among them), mode and gradients."""
+    chunks[0].train()
+    chunks[0].decoder.layers[1].eval()
+    modes = [module.training for module in chunks[0].modules()]
+    before = state(chunks)
+    assert any("local_tokens_per_expert" in name for name in before)
+    Engine(chunks, groups, MODEL, 4).generate(requests(9), Sampling(max_new_tokens=4))
+    assert all(torch.equal(before[name], value) for name, value in state(chunks).items())
+    assert [module.training for module in chunks[0].modules()] == modes
+    assert torch.is_grad_enabled() and all(parameter.grad is None for parameter in chunks[0].parameters())
+
+
+def test_an_error_midway_leaves_the_mode_as_it_was(chunks, groups):
+    chunks[0].train()
+
+    def fail(done, total):
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        Engine(chunks, groups, MODEL, 4).generate(requests(9), Sampling(max_new_tokens=4), fail)
+    assert all(module.training for module in chunks[0].modules()) and torch.is_grad_enabled()
+
+
+def test_new_weights_count_at_once(chunks, groups):
+    """The engine holds no copy: a step of the trainer shows in the next call."""
+    engine = Engine(chunks, groups, MODEL, 8)
+    before = engine.generate(requests(6), Sampling(max_new_tokens=8))
+    with torch.no_grad():
+        for parameter in chunks[0].parameters():
+            parameter.mul_(0.9)
+    after = engine.generate(requests(6), Sampling(max_new_tokens=8))
+    assert before != after
+    trainer = trainer_log_probs(chunks, groups, requests(6), dict(enumerate(after)), 1.0)
+    for index, completion in enumerate(after):
+        assert trainer[index] == pytest.approx(completion.log_probs, abs=1e-4)
+
+
+def test_progress_ends_at_the_total_and_never_goes_back(chunks, groups):
+    seen = []
+    Engine(chunks, groups, MODEL, 3).generate(
+        requests(10), Sampling(max_new_tokens=5, stop_ids=tuple(range(20))), lambda *counts: seen.append(counts))
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert seen[-1] == (10, 10) and {total for _, total in seen} == {10}
+
+
+def test_no_requests_give_no_completions(chunks, groups):
+    assert Engine(chunks, groups, MODEL, 3).generate([], Sampling(max_new_tokens=3)) == []
+
+
+def test_a_request_may_fill_the_context_to_the_last_place(chunks, groups):
+    prompt = tuple(range(1, 61))  # 60 + 4 = max_context
+    (completion,) = Engine(chunks, groups, MODEL, 3).generate(
+        [SampleRequest(prompt, 1)], Sampling(max_new_tokens=4))
+    assert (len(completion.token_ids), completion.finish) == (4, "length")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (tuple(range(1, 62)), "61 tokens with rollout.max_new_tokens=4 exceeds model.max_context=64; .* at most 60"),
+        ((), "a prompt has no tokens"),
+    ],
+)
+def test_prompts_that_do_not_fit_are_refused(chunks, groups, prompt, message):
+    with pytest.raises(UserError, match=message):
+        Engine(chunks, groups, MODEL, 3).generate(
+            [SampleRequest((1, 2), 0), SampleRequest(prompt, 1)], Sampling(max_new_tokens=4))
+
+
+def test_long_prompts_are_prefilled_in_parts(chunks, groups, monkeypatch):
+    """With room for 40 prompt tokens a pass, 24 ragged prompts of up to 30 tokens take many; the samples stay."""
+    from r1mega.rollout import generation
+
+    expected = Engine(chunks, groups, MODEL, 24).generate(requests(24), Sampling(max_new_tokens=6))
+    monkeypatch.setattr(generation, "PREFILL_TOKENS", 40)
+    got = Engine(chunks, groups, MODEL, 24).generate(requests(24), Sampling(max_new_tokens=6))
+    assert [completion.token_ids for completion in got] == [completion.token_ids for completion in expected]
+
+
+def test_bf16_weights_sample_and_agree_with_their_trainer(groups):
+    """bf16 keeps 8 bits: with logits of about 4, a rounding of an intermediate result moves a log-prob by some 1e-2."""
+    chunks = build_policy(MODEL.model_copy(update={"init_std": 0.05}), groups, PolicySettings(precision="bf16"), seed=3)
+    assert chunks[0].output_layer.weight.dtype == torch.bfloat16
+    got = Engine(chunks, groups, MODEL, 8).generate(requests(12), Sampling(max_new_tokens=8))
+    trainer = trainer_log_probs(chunks, groups, requests(12), dict(enumerate(got)), 1.0)
+    gaps = [abs(a - b) for index, completion in enumerate(got)
+            for a, b in zip(trainer[index], completion.log_probs, strict=True)]
+    assert sum(gaps) / len(gaps) < 5e-3 and max(gaps) < 5e-2
