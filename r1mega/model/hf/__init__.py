@@ -3,8 +3,8 @@
 from r1mega.model.hf.collect import iter_hf_tensors
 from r1mega.model.hf.config import SourceConfig, hf_config, read_hf_config
 from r1mega.model.hf.folder import HfFolder
-from r1mega.model.hf.load import load_hf_weights
-from r1mega.model.hf.writer import FolderWriter, plan_tensors
+from r1mega.model.hf.load import interleaving, load_hf_weights
+from r1mega.model.hf.writer import FolderWriter, TensorPlan, plan_tensors
 
-__all__ = ["FolderWriter", "HfFolder", "SourceConfig", "hf_config", "iter_hf_tensors", "load_hf_weights",
-           "plan_tensors", "read_hf_config"]
+__all__ = ["FolderWriter", "HfFolder", "SourceConfig", "TensorPlan", "hf_config", "interleaving", "iter_hf_tensors",
+           "load_hf_weights", "plan_tensors", "read_hf_config"]

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -78,6 +77,10 @@ class HfFolder:
         """As safetensors writes it: "F32", "BF16", "F8_E4M3"..."""
         return self._slice(name).get_dtype()
 
+    def torch_dtype(self, name: str) -> torch.dtype:
+        """What `read` is to be kept in: bf16 for FP8, which DeepSeek expands so too, and fp32 for fp16."""
+        return torch.bfloat16 if self.dtype(name) in ("BF16", "F8_E4M3") else torch.float32
+
     def _slice(self, name: str):
         return self._files[self._file_of[name]].get_slice(name)
 
@@ -98,14 +101,6 @@ class HfFolder:
         else:
             columns = columns[where]
         return part.float() * scale[rows][:, columns]
-
-    @cached_property
-    def weight_dtype(self) -> torch.dtype:
-        """The smallest of bf16 and fp32 that holds all weights (selection biases, fp32 always, aside). FP8 is
-        expanded to bf16, as DeepSeek does."""
-        kinds = {self.dtype(name) for name in self.names
-                 if not name.endswith(("e_score_correction_bias", SCALE))}
-        return torch.bfloat16 if kinds <= {"BF16", "F8_E4M3"} else torch.float32
 
     def check(self, table: NameTable) -> None:
         """That the folder holds exactly the tensors of the model, in their shapes; copies and scales may be there.
