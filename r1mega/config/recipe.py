@@ -15,8 +15,8 @@ from r1mega.config.training import CheckpointConfig, LogConfig, OptimizerConfig,
 class PretrainConfig(Section):
     """The stand-in for a base model: next-token prediction on text made from the problem families."""
 
-    batch_tokens: int = Field(ge=1)
-    """Tokens of one optimizer step, over all ranks."""
+    documents_per_step: int = Field(ge=1)
+    """Over all ranks; a count of documents, so that the position in the data is the step alone."""
     styles: dict[str, float] = {}
     """Share of each way a document is written (see r1mega/data/corpus.py)."""
 

@@ -1,0 +1,103 @@
+"""Stage rl: GRPO, as DeepSeek-R1-Zero was trained (arXiv 2501.12948, section 2)."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from r1mega.algorithm import drop_equal_groups
+from r1mega.data import problem_batch
+from r1mega.record import RolloutGroup
+from r1mega.rollout import Sampling
+from r1mega.stage.bench import Bench, copy_weights
+from r1mega.stage.evaluate import Evaluator
+from r1mega.stage.experience import build_mini_batches, grpo_objective, train_samples
+from r1mega.stage.rollouts import Collector, Timed
+from r1mega.training.learner import StepResult
+from r1mega.training.metrics import sample_record
+
+
+def rl(bench: Bench) -> None:
+    """Run the stage to its last step, or until asked to stop."""
+    with Collector(bench) as collector, Evaluator(bench, collector) as evaluator:
+        if bench.progress.step == 0 and bench.recipe.evaluation.at_start:
+            bench.finish_step(evaluator.evaluate())
+        while not bench.done:
+            begun = time.monotonic()
+            timed = sample_groups(bench, collector)
+            kept, equal = drop_equal_groups(timed.groups)
+            groups = kept if bench.recipe.algorithm.drop_equal_groups else timed.groups
+            results, times = learn(bench, groups) if groups else ([], {})
+            bench.progress.step += 1
+            replace_reference(bench)
+            show_samples(bench, timed.groups)
+            metrics = rollout_metrics(timed) | update_metrics(results) | times
+            metrics["groups_dropped"] = equal if bench.recipe.algorithm.drop_equal_groups else 0
+            metrics["tokens_per_s"] = metrics["tokens"] / (time.monotonic() - begun)
+            bench.finish_step(metrics | evaluator.when_due())
+
+
+def sample_groups(bench: Bench, collector: Collector) -> Timed:
+    """This step's problems, sampled and judged."""
+    config, train = bench.recipe.rollout, bench.prepared.train
+    numbers = problem_batch(bench.progress.step, len(train.problems), config.problems_per_step, bench.recipe.seed)
+    sampling = Sampling(temperature=config.temperature, top_p=config.top_p, top_k=config.top_k,
+                        max_new_tokens=config.max_new_tokens, stop_ids=(bench.prepared.tokenizer.eos_id,))
+    return collector.collect(train, numbers, config.group_size, bench.progress.step, sampling, "rollout")
+
+
+def learn(bench: Bench, groups: Sequence[RolloutGroup]) -> tuple[list[StepResult], dict[str, float]]:
+    """One inner epoch over the rollout, in mini-batches."""
+    config, begun = bench.recipe.algorithm, time.monotonic()
+    batches = build_mini_batches(bench, train_samples(groups, config), bench.progress.step)
+    scored = time.monotonic()
+    results = []
+    for number, batch in enumerate(batches):
+        bench.phase("train", number, len(batches), "mini-batches")
+        total_updates = bench.recipe.train.steps * config.mini_batches
+        results.append(bench.update(batch.packs, grpo_objective(batch, config), total_updates))
+    return results, {"logprob_s": scored - begun, "train_s": time.monotonic() - scored}
+
+
+def replace_reference(bench: Bench) -> None:
+    """Every so many steps the reference becomes the policy."""
+    interval = bench.recipe.algorithm.reference_interval
+    if bench.reference is not None and interval and bench.progress.step % interval == 0:
+        copy_weights(bench.learner.chunks, bench.reference)
+
+
+def rollout_metrics(timed: Timed) -> dict[str, Any]:
+    """What the rollout shows, over all its completions."""
+    rollouts = [rollout for group in timed.groups for rollout in group.rollouts]
+    count = len(rollouts)
+    parts = {f"reward_{name}": sum(r.score.parts[name] for r in rollouts) / count for name in rollouts[0].score.parts}
+    tokens = sum(len(r.completion.token_ids) for r in rollouts)
+    return {"reward": sum(r.score.total for r in rollouts) / count, **parts, "pass_rate": parts["reward_accuracy"],
+            "response_tokens": tokens / count, "tokens": tokens,
+            "truncated": sum(r.completion.finish == "length" for r in rollouts) / count,
+            "rollout_s": timed.rollout_s, "reward_s": timed.reward_s}
+
+
+def update_metrics(results: Sequence[StepResult]) -> dict[str, Any]:
+    """Means over the step's mini-batches (by token where the figure is one of tokens)."""
+    if not results:
+        return {}
+    tokens = max(1.0, sum(result.sums["tokens"] for result in results))
+    first = results[0].sums  # the policy it was scored by is still the one that sampled
+
+    def per_token(name: str) -> float:
+        return sum(result.sums[name] for result in results) / tokens
+
+    def mean(name: str) -> float:
+        return sum(getattr(result, name) for result in results) / len(results)
+
+    return {"loss": mean("loss"), "mtp_loss": mean("mtp_loss"), "grad_norm": mean("grad_norm"), "lr": results[-1].lr,
+            "expert_imbalance": mean("expert_imbalance"), "kl": per_token("kl"), "entropy": per_token("entropy"),
+            "clip_fraction": per_token("clipped"), "logprob_gap": first["gap"] / max(1.0, first["tokens"])}
+
+
+def show_samples(bench: Bench, groups: Sequence[RolloutGroup]) -> None:
+    """A few completions to samples.jsonl and the live view."""
+    shown = [group.rollouts[0] for group in groups[:bench.recipe.log.samples_per_step]]
+    if bench.log is not None and shown:
+        bench.log.samples(bench.progress.step, [sample_record(rollout, "train") for rollout in shown])
+        bench.console.sample(shown[0].problem.question, shown[0].text, shown[0].score.total)
