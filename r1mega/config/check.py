@@ -56,7 +56,7 @@ def _check_stage(recipe: Recipe) -> Iterator[Mistake]:
     if recipe.stage == "rl" and recipe.rollout is None:
         yield Mistake("rollout", 'is missing, and stage="rl" samples; add [rollout] with max_new_tokens = 256')
     if recipe.stage == "pretrain" and recipe.pretrain is None:
-        yield Mistake("pretrain", 'is missing, and stage="pretrain" needs it; add [pretrain] with batch_tokens = 8192')
+        yield Mistake("pretrain", 'is missing, and stage="pretrain" needs it; add [pretrain] with documents_per_step = 256')
     if recipe.stage == "rl" and recipe.pretrain is not None:
         yield Mistake("pretrain", 'has no meaning for stage="rl"; take the section out, or use stage = "pretrain"')
     if recipe.start.model is not None and recipe.start.recipe is not None:
@@ -117,12 +117,6 @@ def _check_template(template: ChatTemplate) -> Iterator[Mistake]:
     if template.think_in_prompt and not template.prompt.rstrip().endswith(template.think_open):
         yield Mistake("tokenizer.template.think_in_prompt", "the prompt does not end with think_open="
                       f'"{template.think_open}"; use false, or end the prompt with it')
-    tags = {name: getattr(template, name) for name in ("think_open", "think_close", "answer_open", "answer_close")}
-    for name, tag in tags.items():
-        if not tag.strip() or list(tags.values()).count(tag) > 1:
-            yield Mistake(f"tokenizer.template.{name}", "a tag must have text, and no two may be equal; write e.g. "
-                                                        f"{name} = \"{ChatTemplate.model_fields[name].default}\"")
-            return
 
 
 def _check_batches(recipe: Recipe) -> Iterator[Mistake]:
@@ -131,9 +125,6 @@ def _check_batches(recipe: Recipe) -> Iterator[Mistake]:
         fit = -(-recipe.train.micro_batch_tokens // layout.tensor_parallel) * layout.tensor_parallel
         yield Mistake("train.micro_batch_tokens", "must be a multiple of layout.tensor_parallel="
                       f"{layout.tensor_parallel} (sequence parallelism cuts a pack in equal parts); use {fit}")
-    if recipe.pretrain is not None and recipe.pretrain.batch_tokens < recipe.train.micro_batch_tokens:
-        yield Mistake("pretrain.batch_tokens", "is less than one micro-batch (train.micro_batch_tokens="
-                      f"{recipe.train.micro_batch_tokens}); use at least that, or a smaller micro-batch")
     if recipe.stage != "rl" or rollout is None:
         return
     if rollout.problems_per_step % layout.data_parallel:
