@@ -9,7 +9,7 @@ MOST_POINTS = 400
 
 
 def smooth(curve: Curve) -> tuple[Curve, int]:
-    """The centred moving average over a twentieth of the curve (cut at its ends), and its width in points."""
+    """The centred moving average over a twentieth of the curve (less at its ends), and its width."""
     if len(curve) < SMOOTH_FROM:
         return curve, 1
     half = max(len(curve) // 40, 1)
@@ -21,7 +21,7 @@ def smooth(curve: Curve) -> tuple[Curve, int]:
 
 
 def thin(curve: Curve, most: int = MOST_POINTS) -> Curve:
-    """At most `most` points, each the mean of its neighbours; the file stays small whatever the run's length."""
+    """At most `most` points, each the mean of its neighbours, so that a long run's file stays small."""
     if len(curve) <= most:
         return curve
     edges = [round(i * len(curve) / most) for i in range(most + 1)]

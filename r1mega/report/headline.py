@@ -66,7 +66,7 @@ def evaluations(run: Run) -> tuple[Evaluation, ...]:
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95% score interval for a share of `count` independent trials (doi 10.1080/01621459.1927.10502953).
+    """Wilson's 95% score interval for a share of `count` independent trials (JASA 22, 1927).
 
     With several samples a problem it is wider than needed: the samples are counted as one trial.
     """

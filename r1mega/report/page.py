@@ -25,6 +25,7 @@ PANELS = (  # sections of the page, and the metrics each plots
     ("Machine", ("phases", "tokens_per_s")),
 )
 PART_CAPTION = "mean over the rollout, before its weight"
+ENDS = "first and last 5% of steps"
 HIDDEN_WHEN_ZERO = ("bad_steps", "groups_dropped")
 
 
@@ -36,7 +37,7 @@ class Plot:
 
 
 def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
-    """Write the report of `runs` to `output` (by default report.html in the first run's folder); return its path.
+    """Write the report of `runs` to `output`, by default report.html in the first run's folder.
 
     Raises:
         UserError: no run, no such run folder, a damaged file in one, or `output` cannot be written.
@@ -131,12 +132,13 @@ def _cards(figures: Sequence[Headline]) -> list[tuple[str, str, str]]:
     evaluated = [figure.evaluations for figure in figures if figure.evaluations]
     if evaluated:
         cards.append(_heldout_card(evaluated))
-    for name, kind in (("reward", "number"), ("response_tokens", "count"), ("loss", "small")):
+    rewarded = any(figure.reward for figure in figures)
+    for name, note in (("reward", ENDS), ("response_tokens", "tokens a completion"), ("loss", ENDS)):
         ends = [getattr(figure, name) for figure in figures if getattr(figure, name) is not None]
-        if ends and not (name == "loss" and any(figure.reward for figure in figures)):
-            start, end = (number(mean([pair[i] for pair in ends]), kind) for i in (0, 1))
-            cards.append((METRICS[name].label, f"{start} → {end}",
-                          "tokens a completion" if name == "response_tokens" else "first and last 5% of steps"))
+        if ends and not (name == "loss" and rewarded):  # the loss of RL says little
+            start, end = (mean([pair[i] for pair in ends]) for i in (0, 1))
+            form = "{:,.0f}" if name == "response_tokens" else "{:.2f}"
+            cards.append((METRICS[name].label, f"{form.format(start)} → {form.format(end)}", note))
     steps = {figure.steps for figure in figures}
     tokens = number(mean([figure.tokens for figure in figures]), "count")
     cards.append(("steps", " / ".join(f"{step:,}" for step in sorted(steps)),
@@ -160,5 +162,6 @@ def _heldout_card(evaluated: Sequence[Any]) -> tuple[str, str, str]:
     else:
         note = ""
     if end.problems:
-        note += f"{'; ' if note else ''}{end.problems} problems" + (f" × {end.samples}" if end.samples else "")
+        samples = f" × {end.samples}" if end.samples else ""
+        note = "; ".join(filter(None, [note, f"{end.problems} problems{samples}"]))
     return METRICS["heldout_pass_at_1"].label, figure, note

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from r1mega.record.metric import METRICS, PHASES
 from r1mega.report.curve import Curve, mean_and_range, smooth, thin
-from r1mega.report.headline import evaluations
+from r1mega.report.headline import Evaluation, evaluations
 from r1mega.report.run import Run, labels, repetitions
 from r1mega.report.svg import INK, PAPER, SERIES, STYLE, inline_svg
 
@@ -45,7 +45,8 @@ def parts_plot(run: Run, keys: Sequence[str]) -> str:
 
 def phases_plot(runs: Sequence[Run]) -> str:
     """Seconds of each phase: stacked over the steps of one run, or the minutes of each of several runs."""
-    return _drawn("phases", SMALL, lambda axes: _stack(axes, runs[0]) if len(runs) == 1 else _bars(axes, runs))
+    return _drawn("phases", SMALL,
+                  lambda axes: _stack(axes, runs[0]) if len(runs) == 1 else _bars(axes, runs))
 
 
 def draw_heldout(axes: Axes, runs: Sequence[Run]) -> None:
@@ -62,7 +63,7 @@ def draw_heldout(axes: Axes, runs: Sequence[Run]) -> None:
                   marker="o", markersize=5, markeredgecolor=PAPER, markeredgewidth=1,
                   linewidth=1.4 if several else 2.2)
         if not several:
-            _annotate_ends(axes, steps, rates)
+            _annotate_ends(axes, found)
     if repetitions(runs):
         _mean_and_range(axes, [[(one.step, one.pass_at_1) for one in evaluations(run)] for run in runs])
     axes.legend(loc="lower right")
@@ -90,12 +91,14 @@ def draw_metric(axes: Axes, runs: Sequence[Run], key: str) -> None:
     _finish(axes, METRICS[key].kind if key in METRICS else "number", runs)
 
 
-def _annotate_ends(axes: Axes, steps: Sequence[int], rates: Sequence[float]) -> None:
-    for at, (offset, side) in ((0, (8, "left")), (-1, (-8, "right"))):
-        if at == 0 or len(steps) > 1:
-            below = rates[at] > 0.85
-            axes.annotate(f"{100 * rates[at]:.1f}%", (steps[at], rates[at]), textcoords="offset points",
-                          xytext=(offset, -18 if below else 12), ha=side, color=INK, fontsize=11)
+def _annotate_ends(axes: Axes, found: Sequence[Evaluation]) -> None:
+    """The first and the last figure in words, clear of the interval's band."""
+    for one, side in ((found[0], "left"), (found[-1], "right"))[:len(found)]:
+        below = one.pass_at_1 > 0.5
+        edge = one.low if below else one.high
+        axes.annotate(f"{100 * one.pass_at_1:.1f}%", (one.step, one.pass_at_1 if edge is None else edge),
+                      textcoords="offset points", xytext=(0, -16 if below else 7), ha=side, color=INK,
+                      fontsize=11)
 
 
 def _mean_and_range(axes: Axes, curves: Sequence[Curve], label: bool = True) -> None:
@@ -132,7 +135,7 @@ def _bars(axes: Axes, runs: Sequence[Run]) -> None:
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     axes.set_xlabel("minutes")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=6, columnspacing=0.8, handlelength=1.0)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, columnspacing=0.8, handlelength=1.0)
 
 
 def _finish(axes: Axes, kind: str, runs: Sequence[Run]) -> None:
@@ -145,11 +148,9 @@ def _finish(axes: Axes, kind: str, runs: Sequence[Run]) -> None:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         case "count":
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        case "small":
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         case "time":
             axes.set_ylabel("seconds")
-    if len({record["step"] for run in runs for record in run.metrics}) == 1:  # one step has no extent of its own
+    if len({record["step"] for run in runs for record in run.metrics}) == 1:  # no extent of its own
         step = runs[0].metrics[0]["step"]
         axes.set_xlim(step - 1, step + 1)
 

@@ -87,7 +87,8 @@ def _sample(record: Mapping[str, Any], tags: Sequence[str]) -> Sample:
 
 def _marked(text: str, tags: Sequence[str]) -> Markup:
     """Escaped, with the template's tags set apart and the answer in bold."""
-    shown = text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]} [{len(text) - CHARACTERS} more characters]"
+    more = len(text) - CHARACTERS
+    shown = f"{text[:CHARACTERS]} [{more} more characters]" if more > 0 else text
     html = str(escape(tidy(shown)))
     opening, closing = (re.escape(str(escape(tag))) for tag in tags[2:])
     html = re.sub(f"({opening})(.*?)({closing})", r"\1<b>\2</b>\3", html, flags=re.DOTALL)

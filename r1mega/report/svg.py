@@ -26,9 +26,9 @@ STYLE = {
 def inline_svg(figure: Figure, name: str) -> str:
     """`figure` as an element for an HTML page.
 
-    Text stays text, in the page's font. Colours of this file become CSS variables, so that the page decides on
-    light and dark. No XML head, no metadata, no namespaces, hence no URL of any kind; the same figure gives the
-    same bytes. `name` keeps the ids of several figures on one page apart.
+    Text stays text, in the page's font. Colours of this file become CSS variables, so that the page decides
+    on light and dark. No XML head, no metadata, no namespaces, hence no URL of any kind; the same figure
+    gives the same bytes. `name` keeps the ids of several figures on one page apart.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):

@@ -64,23 +64,25 @@ def _records(step: int, steps: int, skill: float, evaluate_every: int, rng: rand
             "step": step, "stage": "rl", "wall_s": sum(seconds.values()) + 0.05, "tokens": 9000 + step,
             "tokens_per_s": noisy(3600), "loss": noisy(-0.002, 1.0), "mtp_loss": noisy(1.2 - 0.3 * skill),
             "grad_norm": noisy(0.4, 0.2), "lr": 3e-4 * min(step / 10, 1.0), "bad_steps": 0,
-            "expert_imbalance": noisy(1.3), "reward": rate + shape, "reward_accuracy": rate, "reward_format": shape,
-            "pass_rate": rate, "groups_dropped": rng.randrange(6), "response_tokens": noisy(40 + 90 * skill),
-            "truncated": abs(noisy(0.08 * (1 - skill), 0.3)), "kl": noisy(1e-4 + 0.02 * skill, 0.1),
+            "expert_imbalance": noisy(1.3), "reward": rate + shape, "reward_accuracy": rate,
+            "reward_format": shape, "pass_rate": rate, "groups_dropped": rng.randrange(6),
+            "response_tokens": noisy(40 + 90 * skill), "truncated": abs(noisy(0.08 * (1 - skill), 0.3)),
+            "kl": noisy(1e-4 + 0.02 * skill, 0.1),
             "entropy": noisy(1.1 - 0.8 * skill), "clip_fraction": abs(noisy(0.01, 0.5)),
             "logprob_gap": noisy(2e-6, 0.2), **seconds})
     if step % evaluate_every == 0 or step == steps:
         rate = round(256 * min(noisy(skill, 0.03), 1.0)) / 256
-        records.append({"step": step, "stage": "rl", "wall_s": 4.0, "evaluate_s": 4.0, "heldout_pass_at_1": rate,
-                        "heldout_pass_at_1_low": max(rate - 0.05, 0), "heldout_pass_at_1_high": min(rate + 0.05, 1),
-                        "heldout_format": min(0.4 + 0.6 * skill, 1.0), "heldout_problems": 256, "heldout_samples": 4})
+        records.append({
+            "step": step, "stage": "rl", "wall_s": 4.0, "evaluate_s": 4.0, "heldout_pass_at_1": rate,
+            "heldout_pass_at_1_low": max(rate - 0.05, 0), "heldout_pass_at_1_high": min(rate + 0.05, 1),
+            "heldout_format": min(0.4 + 0.6 * skill, 1.0), "heldout_problems": 256, "heldout_samples": 4})
     return records
 
 
 def _samples(step: int, skill: float, rng: random.Random) -> list[dict]:
     records = []
     for number in range(2):
-        a, b, c = (7 + number, 5, 3) if step % 20 == 0 else (rng.randrange(99), rng.randrange(99), rng.randrange(99))
+        a, b, c = (7 + number, 5, 3) if step % 20 == 0 else [rng.randrange(99) for _ in range(3)]
         right = rng.random() < skill
         answer = a + b - c
         said = answer if right else answer + rng.choice((-10, -1, 1, 10))
@@ -89,7 +91,8 @@ def _samples(step: int, skill: float, rng: random.Random) -> list[dict]:
             text = text.replace("</think>", "").replace("<answer>", "")
         records.append({
             "step": step, "split": "heldout" if step % 20 == 0 else "train", "problem": f"{a}+{b}-{c}",
-            "task": "chain_sum", "question": f"State the final answer to {a} + {b} - {c} = ?", "answer": str(answer),
-            "text": text, "reward": 2.0 if right else 0.5, "parts": {"accuracy": float(right), "format": 1.0},
+            "task": "chain_sum", "question": f"State the final answer to {a} + {b} - {c} = ?",
+            "answer": str(answer), "text": text, "reward": 2.0 if right else 0.5,
+            "parts": {"accuracy": float(right), "format": 1.0},
             "tokens": len(text) // 2, "finish": "stop" if right else "length"})
     return records
