@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from r1mega.config.error import Mistake
 from r1mega.config.section import RelativePath, Section
 
 
@@ -80,11 +81,12 @@ class ChatTemplate(Section):
         for name in names:
             tag = getattr(self, name)
             if tag != tag.strip() or not tag:
-                raise ValueError(f"{name}={tag!r} must be a text without white space around it, e.g. <think>")
+                raise Mistake(name, "a tag is text without white space around it; write e.g. "
+                                    f'"{type(self).model_fields[name].default}"')
             for other in names:
                 if other != name and tag in getattr(self, other):
-                    raise ValueError(f"{name}={tag!r} is part of {other}={getattr(self, other)!r}; "
-                                     "tags must differ")
+                    raise Mistake(name, f'is part of {other}="{getattr(self, other)}", so a reward could not tell them '
+                                        f'apart; write e.g. "{type(self).model_fields[name].default}"')
         return self
 
 
