@@ -45,9 +45,10 @@ def log_prob(
     vocab_size: the true size; columns from there on are padding: no probability, no gradient. Default R * V.
     ignore_index: rows with this target give exactly 0, 0 and no gradient, whatever their logits.
 
-    A row's result and gradient depend on that row alone, bit for bit: on any number of rows and at any place.
-    -inf logits are impossible tokens. NaN and +inf make their own row NaN, as does a target outside the
-    vocabulary (finding it out would stop the device). Raises ValueError if shapes, types or sizes do not fit.
+    A row whose upstream gradients are 0 has a gradient of exactly 0, even where its logits are NaN. A row's
+    result and gradient depend on that row alone, bit for bit: on any number of rows and at any place. -inf
+    logits are impossible tokens. NaN and +inf make their own row NaN, as does a target outside the vocabulary
+    (finding it out would stop the device). Raises ValueError if shapes, types or sizes do not fit.
     """
     ranks = 1 if group is None else dist.get_world_size(group)
     _check(logits, targets, temperature, ranks, vocab_size)
@@ -105,8 +106,11 @@ class _LogProb(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, c_T, e_T):
         logits_TV, local_T, m_T, log_s_T, entropy_T, ignored_T = ctx.saved_tensors
+        entropy_used = e_T is not None
         zeros_T = torch.zeros_like(m_T)
-        c_T = zeros_T if c_T is None else c_T
+        c_T = zeros_T if c_T is None else c_T.masked_fill(ignored_T, 0)
+        e_T = zeros_T if e_T is None else e_T.masked_fill(ignored_T, 0)
+        unused_T = (c_T == 0) & (e_T == 0)
         grad_TV = torch.empty_like(logits_TV)
         grad_TV[:, ctx.true_columns :] = 0
         for rows in _chunks(logits_TV):
@@ -116,10 +120,10 @@ class _LogProb(torch.autograd.Function):
             p_RK = log_p_RK.exp()
             dz_RK = p_RK * -c_T[rows, None]
             _add_at(dz_RK, local_T[rows], c_T[rows])
-            if e_T is not None:
+            if entropy_used:
                 log_p_RK.clamp_(min=torch.finfo(m_T.dtype).min)  # 0 times -inf is 0 here
                 dz_RK.sub_(log_p_RK.add_(entropy_T[rows, None]).mul_(p_RK).mul_(e_T[rows, None]))
-            dz_RK.div_(ctx.temperature).masked_fill_(ignored_T[rows, None], 0)
+            dz_RK.div_(ctx.temperature).masked_fill_(unused_T[rows, None], 0)
             grad_TV[rows, here] = dz_RK.to(grad_TV.dtype)
         return grad_TV, None, None, None, None, None
 

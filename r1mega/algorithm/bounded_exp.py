@@ -1,4 +1,4 @@
-"""An exponential that stays finite."""
+"""Exponentials that stay finite."""
 
 import math
 
@@ -15,3 +15,8 @@ def bounded_exp(x: Tensor) -> Tensor:
     A plain clamp would stop the gradient just where a token has drifted furthest.
     """
     return x.clamp(max=BOUND).exp() + math.exp(BOUND) * torch.relu(x - BOUND)
+
+
+def bounded_expm1(x: Tensor) -> Tensor:
+    """bounded_exp(x) - 1, exact near 0 where the subtraction would leave nothing but rounding."""
+    return x.clamp(max=BOUND).expm1() + math.exp(BOUND) * torch.relu(x - BOUND)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from r1mega.algorithm.bounded_exp import bounded_exp
+from r1mega.algorithm.bounded_exp import bounded_expm1
 
 KlEstimator = Literal["k1", "k2", "k3"]
 
@@ -26,7 +26,7 @@ def k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
     Where ref / pi is above e^20 the ratio goes on as a straight line (see bounded_exp).
     """
     log_ratio = ref_log_probs - log_probs
-    return bounded_exp(log_ratio) - 1 - log_ratio
+    return bounded_expm1(log_ratio) - log_ratio
 
 
 def kl_divergence(log_probs: Tensor, ref_log_probs: Tensor, estimator: KlEstimator) -> Tensor:

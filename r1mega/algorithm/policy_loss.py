@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from r1mega.algorithm.grpo import grpo_tokens
@@ -44,7 +45,8 @@ def policy_loss(
 
     log_probs_T = trained(log_probs_T)
     old_T, ref_T = batch.per_token.get("old_log_probs"), batch.per_token.get("ref_log_probs")
-    advantages_T = batch.per_sample["advantage"][batch.sequence_ids.clamp(min=0)]
+    advantages_S1 = F.pad(batch.per_sample["advantage"], (0, 1))  # one more, for the -1 of padding
+    advantages_T = advantages_S1[batch.sequence_ids]
     tokens = grpo_tokens(
         log_probs_T,
         log_probs_T.detach() if old_T is None else trained(old_T),

@@ -21,15 +21,14 @@ def per_output_mean(
     The reduction of DeepSeekMath (arXiv 2402.03300) equation 3, (1/G) sum_i (1/|o_i|) sum_t; with groups of
     equal size, the mean over questions and outputs at once.
 
-    loss_mask_T: 1 where a token is trained on, else 0. sequence_ids_T: in [0, num_sequences), or negative on
+    loss_mask_T: 1 where a token is trained on, else 0. sequence_ids_T: in [0, num_sequences), or -1 on
     padding.
     total_outputs: outputs with a trained token (`count_outputs`) in the whole step; the others weigh nothing.
     """
     mask_T = loss_mask_T > 0
-    lengths_S = _tokens_per_sequence(mask_T, sequence_ids_T, num_sequences)
-    lengths_T = lengths_S[sequence_ids_T.clamp(min=0)] if num_sequences else torch.ones_like(loss_mask_T)
+    lengths_T = _tokens_per_sequence(mask_T, sequence_ids_T, num_sequences)[sequence_ids_T]
     weights_T = 1.0 / (lengths_T.clamp(min=1).float() * max(total_outputs, 1))
-    return weights_T.masked_fill(~mask_T, 0)
+    return weights_T.masked_fill(lengths_T == 0, 0).masked_fill(~mask_T, 0)
 
 
 def per_token_mean(loss_mask_T: Tensor, total_tokens: int) -> Tensor:
@@ -51,8 +50,7 @@ def count_tokens(loss_mask_T: Tensor) -> Tensor:
 
 
 def _tokens_per_sequence(mask_T: Tensor, sequence_ids_T: Tensor, num_sequences: int) -> Tensor:
-    """Trained tokens of each sequence, int64 [S]."""
+    """Trained tokens of each sequence, int64 [S + 1]; the last entry, which padding's -1 leads to, is 0."""
     counted_T = mask_T & (sequence_ids_T >= 0)
-    lengths = torch.zeros(num_sequences + 1, dtype=torch.int64, device=mask_T.device)  # the last for padding
-    place_T = torch.where(counted_T, sequence_ids_T, num_sequences)
-    return lengths.index_add_(0, place_T, counted_T.long())[:num_sequences]
+    lengths_S1 = torch.zeros(num_sequences + 1, dtype=torch.int64, device=mask_T.device)
+    return lengths_S1.index_add_(0, sequence_ids_T % (num_sequences + 1), counted_T.long())

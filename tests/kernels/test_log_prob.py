@@ -194,6 +194,14 @@ def test_ignored_rows_are_exactly_zero_in_result_and_gradient_even_when_they_are
     assert (logits_TV.grad[[1, 3]] == 0).all() and (logits_TV.grad[[0, 2]] != 0).all()
 
 
+def test_a_row_without_upstream_gradient_has_none_even_when_it_is_nan():
+    logits_TV, targets_T = random_rows(2, 9)
+    logits_TV[1] = float("nan")
+    logits_TV.requires_grad_()
+    log_prob(logits_TV, targets_T).log_probs[0].backward()
+    assert (logits_TV.grad[1] == 0).all() and (logits_TV.grad[0] != 0).all()
+
+
 def test_all_rows_ignored_and_no_rows_at_all():
     logits_TV = torch.randn(3, 5, requires_grad=True)
     log_prob(logits_TV, torch.full((3,), -100), ignore_index=-100).log_probs.sum().backward()
@@ -206,7 +214,7 @@ def test_all_rows_ignored_and_no_rows_at_all():
 
 @pytest.mark.parametrize(("count", "columns"), [(301, 17), (301, 1000), (12, 70001)])
 def test_a_row_gives_the_same_bits_on_any_number_of_rows_at_any_place(count: int, columns: int):
-    # torch.sum cuts one long row between threads, and adds it up in another order than the same row among others
+    # torch.sum cuts one long row between threads: another order of additions than for the row among others
     logits_TV, targets_T = random_rows(count, columns)
 
     def bits(rows: Tensor) -> list[Tensor]:
