@@ -33,5 +33,5 @@ def run(args: argparse.Namespace) -> None:
 
 def _plan(recipe: Recipe) -> str:
     ranks = recipe.layout.world_size
-    return (f"{recipe.name}: {recipe.train.steps} steps of stage {recipe.stage} on {ranks} rank{'s' * (ranks > 1)}, "
-            f"into {recipe.runs_dir}/{recipe.name}; nothing was started")
+    return (f"{recipe.name}: {recipe.train.steps} steps of stage {recipe.stage} on {ranks} rank{'s' * (ranks > 1)}; "
+            "nothing was started")

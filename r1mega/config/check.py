@@ -125,6 +125,9 @@ def _check_batches(recipe: Recipe) -> Iterator[Mistake]:
         fit = -(-recipe.train.micro_batch_tokens // layout.tensor_parallel) * layout.tensor_parallel
         yield Mistake("train.micro_batch_tokens", "must be a multiple of layout.tensor_parallel="
                       f"{layout.tensor_parallel} (sequence parallelism cuts a pack in equal parts); use {fit}")
+    if recipe.pretrain is not None and recipe.pretrain.documents_per_step < layout.data_parallel:
+        yield Mistake("pretrain.documents_per_step", f"is less than layout.data_parallel={layout.data_parallel}, so some "
+                                                     f"replicas would read nothing; use at least {layout.data_parallel}")
     if recipe.stage != "rl" or rollout is None:
         return
     if rollout.problems_per_step % layout.data_parallel:
@@ -159,11 +162,11 @@ def _check_training(recipe: Recipe) -> Iterator[Mistake]:
     if recipe.optimizer.warmup_steps > recipe.train.steps:
         yield Mistake("optimizer.warmup_steps", f"is more than train.steps={recipe.train.steps}, so lr would never be "
                                                 f"reached; use at most {recipe.train.steps}")
-    shares = recipe.pretrain.styles if recipe.pretrain is not None else {}
-    for name, share in shares.items():
-        if share < 0 or sum(shares.values()) <= 0:
-            yield Mistake(f"pretrain.styles.{name}", "shares are >= 0 and their sum is > 0; use e.g. 1.0")
-            return
+    if recipe.pretrain is not None and not recipe.pretrain.styles:
+        yield Mistake("pretrain.styles", "says no way to write documents; add e.g. styles = { worked = 1.0 }")
+    for name, share in (recipe.pretrain.styles if recipe.pretrain is not None else {}).items():
+        if share <= 0:
+            yield Mistake(f"pretrain.styles.{name}", "a share is > 0; leave the style out instead")
 
 
 def _check_data_file(key: str, path: Path) -> Iterator[Mistake]:

@@ -245,10 +245,12 @@ FIT = [
     _over("two starts", "start.model", "keep one", "start.model=a", "start.recipe=b"),
     _over("evaluations without held-out problems", "evaluation.every", "heldout_problems = 256", "evaluation.every=5",
           "data.heldout_problems=0"),
-    _over("pretrain section for rl", "pretrain", "take the section out", "pretrain.batch_tokens=4096"),
-    _over("batch below a micro-batch", "pretrain.batch_tokens", "at least that", "stage=pretrain",
-          "pretrain.batch_tokens=256"),
-    _over("negative share of a style", "pretrain.styles.plain", ">= 0", "stage=pretrain", "pretrain.batch_tokens=1024",
+    _over("pretrain section for rl", "pretrain", "take the section out", "pretrain.documents_per_step=64"),
+    _over("fewer documents than replicas", "pretrain.documents_per_step", "at least 2", "stage=pretrain",
+          "pretrain.documents_per_step=1", "pretrain.styles.worked=1.0"),
+    _over("no style of documents", "pretrain.styles", "worked = 1.0", "stage=pretrain", "pretrain.documents_per_step=8",
+          at="recipe.toml"),
+    _over("negative share of a style", "pretrain.styles.plain", "leave the style out", "stage=pretrain", "pretrain.documents_per_step=8",
           "pretrain.styles.plain=-1.0"),
 ]
 
