@@ -69,10 +69,11 @@ def forward(chunks: list, groups, batch: PackedBatch) -> torch.Tensor | None:
     def step(batches, chunk):
         return chunk(next(batches)), lambda output, non_loss_data: output.detach()
 
-    iterators = [iter([batch]) for _ in chunks]
+    count = groups.pp.size()  # the interleaved schedule wants as many micro-batches as stages
+    iterators = [iter([batch] * count) for _ in chunks]
     outputs = get_forward_backward_func()(
         forward_step_func=step, data_iterator=iterators if len(chunks) > 1 else iterators[0], model=chunks,
-        num_microbatches=1, seq_length=len(batch.token_ids), micro_batch_size=1, forward_only=True,
+        num_microbatches=count, seq_length=len(batch.token_ids), micro_batch_size=1, forward_only=True,
         collect_non_loss_data=True)
     return outputs[0] if groups.is_last_stage else None
 
