@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from megatron.core import parallel_state
 
 from r1mega.config import LayoutConfig, ModelConfig
 from r1mega.config.training import OptimizerConfig, TrainConfig
@@ -37,6 +38,10 @@ class Run:
         self.learner = Learner(chunks, self.groups, OptimizerConfig(lr=1e-3), train)
         self.reference = build_policy(MODEL, self.groups, self.settings, seed + 1)
         self.update = 0
+
+    def leave(self) -> None:
+        """Give up the layout's groups, so that another layout can be tried in the same processes."""
+        parallel_state.destroy_model_parallel()
 
     def train(self, steps: int) -> list[tuple[float, float]]:
         """(loss, gradient norm) of each step."""
