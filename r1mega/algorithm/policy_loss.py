@@ -43,22 +43,16 @@ def policy_loss(
     def trained(values_T: Tensor) -> Tensor:
         return values_T.masked_fill(unused_T, 0)
 
-    log_probs_T = trained(log_probs_T)
+    log_probs_T = trained(log_probs_T)  # here for the gradient; below for the sums
     old_T, ref_T = batch.per_token.get("old_log_probs"), batch.per_token.get("ref_log_probs")
     advantages_S1 = F.pad(batch.per_sample["advantage"], (0, 1))  # one more, for the -1 of padding
     advantages_T = advantages_S1[batch.sequence_ids]
-    tokens = grpo_tokens(
-        log_probs_T,
-        log_probs_T.detach() if old_T is None else trained(old_T),
-        None if ref_T is None else trained(ref_T),
-        trained(advantages_T),
-        config,
-    )
+    tokens = grpo_tokens(log_probs_T, log_probs_T if old_T is None else old_T, ref_T, advantages_T, config)
     metrics = {
         "tokens": (~unused_T).sum(),
-        "kl": tokens.kl.sum(),
+        "kl": trained(tokens.kl).sum(),
         "entropy": trained(entropy_T.detach()).sum(),
-        "clipped": tokens.clipped.sum(),
+        "clipped": trained(tokens.clipped).sum(),
         "ratio": trained(tokens.ratio).sum(),
     }
     return PolicyLoss((weights_T * trained(tokens.loss)).sum(), metrics)
