@@ -8,6 +8,13 @@ from r1mega.training.checkpoint.store import CheckpointStore
 from r1mega.training.checkpoint.together import CheckpointWriteError
 
 __all__ = [
-    "CheckpointStore", "CheckpointWriteError", "DamagedError", "LoadTarget", "Snapshot",
-    "load_model_folder", "read_model_config", "save_model_folder", "verify_folder",
+    "CheckpointStore",
+    "CheckpointWriteError",
+    "DamagedError",
+    "LoadTarget",
+    "Snapshot",
+    "load_model_folder",
+    "read_model_config",
+    "save_model_folder",
+    "verify_folder",
 ]

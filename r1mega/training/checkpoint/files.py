@@ -17,7 +17,8 @@ class FileRecord:
 
 
 class HashedFile:
-    """A file open for writing that hashes what passes through, so the record tells of intent, not of the disk."""
+    """A file open for writing that hashes what passes through, so the record tells of intent, not of the
+    disk."""
 
     def __init__(self, path: Path) -> None:
         self._stream = path.open("xb")

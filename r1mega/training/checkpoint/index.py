@@ -1,7 +1,8 @@
-"""index.json: where in which file each piece of each global tensor lies. All that loading reads besides raw bytes.
+"""index.json: where in which file each piece of each global tensor lies. All that loading reads besides raw
+bytes.
 
-Megatron's own index, `.metadata`, is a pickle. We write it too, so that Megatron's loader can read our folders, and
-never open it ourselves.
+Megatron's own index, `.metadata`, is a pickle. We write it too, so that Megatron's loader can read our
+folders, and never open it ourselves.
 """
 
 import json
@@ -32,15 +33,27 @@ INDEX = "index.json"
 COMMON_STATE = "common_state/shard_0_1"  # the object Megatron's loader insists on; ours holds an empty dict
 _DTYPES = {
     str(dtype).removeprefix("torch."): dtype
-    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.uint8,
-                  torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
+    for dtype in (
+        torch.float64,
+        torch.float32,
+        torch.bfloat16,
+        torch.float16,
+        torch.float8_e4m3fn,
+        torch.uint8,
+        torch.int8,
+        torch.int16,
+        torch.int32,
+        torch.int64,
+        torch.bool,
+    )
 }
 _FILE = re.compile(r"__\d+_\d+\.distcp\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A box of a global tensor, and the bytes [start, start + length) of `file` that torch.save made of it."""
+    """A box of a global tensor, and the bytes [start, start + length) of `file` that torch.save made of
+    it."""
 
     offset: tuple[int, ...]
     shape: tuple[int, ...]
@@ -77,7 +90,9 @@ class ChunkRow:
     @staticmethod
     def from_json(row: list[Any]) -> "ChunkRow":
         offset, shape, file, start, length = row[3]
-        return ChunkRow(row[0], row[1], tuple(row[2]), Chunk(tuple(offset), tuple(shape), file, start, length))
+        return ChunkRow(
+            row[0], row[1], tuple(row[2]), Chunk(tuple(offset), tuple(shape), file, start, length)
+        )
 
 
 def merge_rows(rows: Iterable[ChunkRow]) -> dict[str, StoredTensor]:
@@ -86,7 +101,9 @@ def merge_rows(rows: Iterable[ChunkRow]) -> dict[str, StoredTensor]:
     for row in rows:
         seen = index.get(row.key, StoredTensor(row.dtype, row.global_shape, ()))
         if (seen.dtype, seen.shape) != (row.dtype, row.global_shape):
-            raise ValueError(f"{row.key}: saved as {seen.dtype}{seen.shape} and as {row.dtype}{row.global_shape}")
+            raise ValueError(
+                f"{row.key}: saved as {seen.dtype}{seen.shape} and as {row.dtype}{row.global_shape}"
+            )
         index[row.key] = StoredTensor(row.dtype, row.global_shape, (*seen.chunks, row.chunk))
     for key, tensor in index.items():
         _check_tiling(key, tensor)
@@ -97,17 +114,24 @@ def _check_tiling(key: str, tensor: StoredTensor) -> None:
     covered = sum(math.prod(chunk.shape) for chunk in tensor.chunks)
     distinct = {chunk.offset for chunk in tensor.chunks}
     if covered != math.prod(tensor.shape) or len(distinct) != len(tensor.chunks):
-        raise ValueError(f"{key}: {len(tensor.chunks)} chunks hold {covered} of {math.prod(tensor.shape)} elements; "
-                         f"every element must be saved by exactly one rank")
+        raise ValueError(
+            f"{key}: {len(tensor.chunks)} chunks hold {covered} of {math.prod(tensor.shape)} elements; "
+            f"every element must be saved by exactly one rank"
+        )
 
 
 def index_bytes(index: Mapping[str, StoredTensor]) -> bytes:
     """What goes into index.json."""
-    return dump_json({
-        key: {"dtype": tensor.dtype, "shape": tensor.shape,
-              "chunks": [list(asdict(chunk).values()) for chunk in tensor.chunks]}
-        for key, tensor in index.items()
-    })
+    return dump_json(
+        {
+            key: {
+                "dtype": tensor.dtype,
+                "shape": tensor.shape,
+                "chunks": [list(asdict(chunk).values()) for chunk in tensor.chunks],
+            }
+            for key, tensor in index.items()
+        }
+    )
 
 
 def read_index(folder: Path) -> dict[str, StoredTensor]:
@@ -117,10 +141,14 @@ def read_index(folder: Path) -> dict[str, StoredTensor]:
         fields = json.loads(path.read_bytes())
         return {key: _parse_tensor(key, tensor) for key, tensor in fields.items()}
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; weights are read from a folder that r1mega wrote "
-                        f"(other formats: r1mega import)") from None
+        raise UserError(
+            f"{path}: {error.strerror or error}; weights are read from a folder that r1mega wrote "
+            f"(other formats: r1mega import)"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: not an index of tensors ({type(error).__name__}: {str(error)[:120]})") from None
+        raise UserError(
+            f"{path}: not an index of tensors ({type(error).__name__}: {str(error)[:120]})"
+        ) from None
 
 
 def _parse_tensor(key: str, fields: Mapping[str, Any]) -> StoredTensor:
@@ -147,7 +175,8 @@ def _sizes(values: Iterable[Any]) -> tuple[int, ...]:
 
 
 def metadata_pickle(index: Mapping[str, StoredTensor], common_state: Chunk) -> bytes:
-    """`.metadata` for Megatron's and PyTorch's own loaders (torch.distributed.checkpoint.metadata.Metadata)."""
+    """`.metadata` for Megatron's and PyTorch's own loaders
+    (torch.distributed.checkpoint.metadata.Metadata)."""
     described: dict[str, Any] = {COMMON_STATE: BytesStorageMetadata()}
     stored = {MetadataIndex(COMMON_STATE): _location(common_state)}
     for key, tensor in index.items():

@@ -1,4 +1,5 @@
-"""manifest.json: the size and SHA-256 of every other file of a folder, written last; and the check against it."""
+"""manifest.json: the size and SHA-256 of every other file of a folder, written last; and the check against
+it."""
 
 import hashlib
 import json
@@ -22,22 +23,25 @@ class DamagedError(UserError):
 
 
 def write_manifest(folder: Path, name: str, files: Mapping[str, FileRecord]) -> None:
-    """Write folder/manifest.json for `files` (relative POSIX path -> record); `name` says which folder it is of."""
+    """Write folder/manifest.json for `files` (relative POSIX path -> record); `name` says which folder it is
+    of."""
     write_file(folder / MANIFEST, _manifest_bytes(name, files))
 
 
 def read_manifest(folder: Path, name: str | None = None) -> dict[str, FileRecord]:
     """The records of folder/manifest.json, if it is sound.
 
-    Sound: byte for byte what `write_manifest` writes for these records, its own checksum included, so that any
-    flipped bit shows; and made for `name`, where that is given, so that no other folder's manifest passes.
-    Raises DamagedError in one line.
+    Sound: byte for byte what `write_manifest` writes for these records, its own checksum included, so that
+    any flipped bit shows; and made for `name`, where that is given, so that no other folder's manifest
+    passes. Raises DamagedError in one line.
     """
     path = folder / MANIFEST
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DamagedError(f"{path}: {error.strerror or error}; without it the folder is not a whole checkpoint") from None
+        raise DamagedError(
+            f"{path}: {error.strerror or error}; without it the folder is not a whole checkpoint"
+        ) from None
     try:
         fields = json.loads(content)
         files = {_safe_path(file): _record(record) for file, record in fields["files"].items()}
@@ -116,7 +120,9 @@ def _compare(folder: Path, file: str, expected: FileRecord) -> str | None:
             return f"{path}: size {size}, expected {expected.size} bytes with sha256 {expected.sha256}"
         actual = hash_file(path)
     except OSError as error:
-        return f"{path}: {error.strerror or error}; expected {expected.size} bytes with sha256 {expected.sha256}"
+        return (
+            f"{path}: {error.strerror or error}; expected {expected.size} bytes with sha256 {expected.sha256}"
+        )
     if actual != expected:
         return f"{path}: sha256 {actual.sha256}, expected {expected.sha256}"
     return None

@@ -30,8 +30,8 @@ def save_model_folder(
     groups: "Groups",
     tokenizer_dir: Path | None = None,
 ) -> None:
-    """Write a new model folder. Collective. Raises UserError, on all ranks, if it is there already or cannot be
-    written; then nothing is left under its name."""
+    """Write a new model folder. Collective. Raises UserError, on all ranks, if it is there already or cannot
+    be written; then nothing is left under its name."""
     there = groups.rank == 0 and folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     raise_together(f"{folder}: exists and is not empty; remove it or name another" if there else None)
     begin_write(folder, [WEIGHTS], groups)
@@ -42,8 +42,8 @@ def save_model_folder(
 
 
 def load_model_folder(folder: Path, chunks: Sequence[Module], groups: "Groups") -> None:
-    """Fill the models in place with the weights of `folder`, written under any layout, after checking every file.
-    Collective. Raises UserError, on all ranks, in one line."""
+    """Fill the models in place with the weights of `folder`, written under any layout, after checking every
+    file. Collective. Raises UserError, on all ranks, in one line."""
     verify_folder(folder)
     error = None
     try:
@@ -59,7 +59,9 @@ def read_model_config(folder: Path) -> ModelConfig:
     try:
         return ModelConfig.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; a model folder holds model.json and weights/") from None
+        raise UserError(
+            f"{path}: {error.strerror or error}; a model folder holds model.json and weights/"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
@@ -67,7 +69,8 @@ def read_model_config(folder: Path) -> ModelConfig:
 
 
 def model_files(model_config: ModelConfig, tokenizer_dir: Path | None) -> dict[str, bytes]:
-    """The small files of a model folder, by relative path. Raises UserError if the tokenizer cannot be read."""
+    """The small files of a model folder, by relative path. Raises UserError if the tokenizer cannot be
+    read."""
     files = {MODEL: dump_json(model_config.model_dump(mode="json"))}
     if tokenizer_dir is not None:
         try:

@@ -1,8 +1,8 @@
 """The folder that holds a run's checkpoints: what is in it, and the moves that survive a kill at any point.
 
 `step-00000010` is whole: it was renamed to that name after every file in it had been flushed to the disk.
-`.writing-step-00000010` is being written, or was when its writer died. `.replaced-step-00000010` is a checkpoint
-that gives way to a new one of the same step; it counts until the new one has its name.
+`.writing-step-00000010` is being written, or was when its writer died. `.replaced-step-00000010` is a
+checkpoint that gives way to a new one of the same step; it counts until the new one has its name.
 """
 
 import logging
@@ -55,7 +55,8 @@ def recover(root: Path) -> None:
 
 
 def publish(writing: Path, final: Path) -> None:
-    """Give a finished writing folder its final name; an older folder of that name gives way. Raises OSError."""
+    """Give a finished writing folder its final name; an older folder of that name gives way. Raises
+    OSError."""
     replaced = final.with_name(_REPLACED + final.name)
     if final.exists():
         os.rename(final, replaced)
@@ -71,8 +72,8 @@ def discard(writing: Path) -> None:
 
 
 def prune(root: Path, keep: int, damaged: Collection[int]) -> None:
-    """Remove all but the `keep` newest checkpoints. Damaged ones do not count, so they never push a good one out;
-    those older than every kept one go too."""
+    """Remove all but the `keep` newest checkpoints. Damaged ones do not count, so they never push a good one
+    out; those older than every kept one go too."""
     steps = list_steps(root)
     kept = [step for step in steps if step not in damaged][:keep]
     for step in steps:

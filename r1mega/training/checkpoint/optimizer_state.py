@@ -1,10 +1,12 @@
-"""Optimizer state that does not know its layout: every parameter's master weight and moments under the parameter's name.
+"""Optimizer state that does not know its layout: every parameter's master weight and moments under the
+parameter's name.
 
-Megatron's distributed optimizer keeps flat slices of buckets, in one inner optimizer for dense parameters and, where
-experts have groups of their own, a second one. Here slices are put together into tensors shaped like the parameter
-and described by the parameter's own ShardedTensor, so they reshard wherever the parameter does. Megatron's
-`fully_reshardable` has the same idea, but (0.19.2) takes offsets into the padded buffer for offsets into a buffer
-without padding, which is wrong from the second bucket on, and needs Apex's or Transformer Engine's Adam to load.
+Megatron's distributed optimizer keeps flat slices of buckets, in one inner optimizer for dense parameters
+and, where experts have groups of their own, a second one. Here slices are put together into tensors shaped
+like the parameter and described by the parameter's own ShardedTensor, so they reshard wherever the parameter
+does. Megatron's `fully_reshardable` has the same idea, but (0.19.2) takes offsets into the padded buffer for
+offsets into a buffer without padding, which is wrong from the second bucket on, and needs Apex's or
+Transformer Engine's Adam to load.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,8 +54,8 @@ def sharded_optimizer_state(
 ) -> dict[str, Any]:
     """Sharded state dict {f"{n}.{state}": ShardedTensor} of master weights and moments, fp32, on the host.
 
-    Collective over each inner optimizer's data-parallel group. Ranks that are not the main replica of a parameter
-    leave its data out at once, so that host memory holds a tensor once.
+    Collective over each inner optimizer's data-parallel group. Ranks that are not the main replica of a
+    parameter leave its data out at once, so that host memory holds a tensor once.
     """
     _initialize_state(optimizer)
     described = _described_parameters(chunks, groups)
@@ -69,9 +71,14 @@ def sharded_optimizer_state(
 
 
 def load_optimizer_state(
-    folder: Path, optimizer: "MegatronOptimizer", chunks: Sequence[torch.nn.Module], groups: "Groups", step: int
+    folder: Path,
+    optimizer: "MegatronOptimizer",
+    chunks: Sequence[torch.nn.Module],
+    groups: "Groups",
+    step: int,
 ) -> None:
-    """Fill master weights and moments in place from `folder`, saved under any layout; `step` is Adam's step count.
+    """Fill master weights and moments in place from `folder`, saved under any layout; `step` is Adam's step
+    count.
 
     Load the weights first: in fp32 the master weights are the weights. Raises UserError in one line.
     """
@@ -98,7 +105,9 @@ def _described_parameters(
 ) -> dict[int, ShardedTensor | ShardedTensorFactory]:
     """id(parameter) -> how Megatron shards it."""
     shards = nested_values(sharded_weights(chunks, groups))
-    return {id(shard.data): shard for shard in shards if isinstance(shard, ShardedTensor | ShardedTensorFactory)}
+    return {
+        id(shard.data): shard for shard in shards if isinstance(shard, ShardedTensor | ShardedTensorFactory)
+    }
 
 
 def _like_parameter(
@@ -135,10 +144,13 @@ def _buckets(inner: "DistributedOptimizer") -> Iterator[tuple[Any, Mapping[str, 
             yield from ((bucket, own, buffer) for bucket, own in zip(buffer.buckets, ranges, strict=True))
 
 
-def _gathered_states(inner: "DistributedOptimizer") -> Iterator[tuple[torch.nn.Parameter, dict[str, torch.Tensor]]]:
-    """Every parameter with its whole states, put together bucket by bucket. Collective over the data ranks."""
+def _gathered_states(
+    inner: "DistributedOptimizer",
+) -> Iterator[tuple[torch.nn.Parameter, dict[str, torch.Tensor]]]:
+    """Every parameter with its whole states, put together bucket by bucket. Collective over the data
+    ranks."""
     group = inner.data_parallel_group
-    for number, (bucket, own, buffer) in enumerate(_buckets(inner)):
+    for bucket, own, buffer in _buckets(inner):
         size = bucket.grad_data.numel() // group.size()
         device = bucket.grad_data.device
         whole = {}
@@ -168,7 +180,9 @@ def _initialize_state(optimizer: "MegatronOptimizer") -> None:
                         state[name] = torch.zeros_like(parameter)
                 if _is_torch_adam(inner) and "step" not in state:
                     on_device = group.get("fused") or group.get("capturable")
-                    state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device if on_device else "cpu")
+                    state["step"] = torch.zeros(
+                        (), dtype=torch.float32, device=parameter.device if on_device else "cpu"
+                    )
 
 
 def _set_step(inner: "DistributedOptimizer", step: int) -> None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from r1mega.parallel import Groups
 
 FOLDER = "rng"
-_TRACKER = "megatron."  # before the names of Megatron's own states (one for each kind of tensor-parallel region)
+_TRACKER = (
+    "megatron."  # before the names of Megatron's own states (one for each kind of tensor-parallel region)
+)
 
 log = logging.getLogger("r1mega.checkpoint")
 
@@ -53,6 +55,8 @@ def restore_rng(folder: Path, groups: "Groups") -> None:
 def reseed(seed: int, groups: "Groups") -> None:
     """Start this rank's random states anew from (seed, rank), for a run that goes on under another layout."""
     if groups.rank == 0:
-        log.warning("the checkpoint is of another layout: random states start anew from seed %d and the rank", seed)
+        log.warning(
+            "the checkpoint is of another layout: random states start anew from seed %d and the rank", seed
+        )
     torch.manual_seed((seed << 20) + groups.rank)
     model_parallel_cuda_manual_seed(seed, force_reset_rng=True)

@@ -1,10 +1,10 @@
 """Sharded tensors to files and back, in Megatron's distributed format, whatever layout reads them.
 
-Writing has two halves, so that training can go on between them: `hold_shards` copies to host memory what this rank is
-the main replica of; `write_shards` puts it into one file a rank. Reading copies from every stored chunk what overlaps
-with the wanted shard. Megatron's own `dist_checkpointing.load` reads these folders, but we do not use it: it unpickles
-`.metadata`. Nor do we unpickle the tensors: of the archive torch.save makes, only the raw bytes are read, and dtype and
-shape come from index.json.
+Writing has two halves, so that training can go on between them: `hold_shards` copies to host memory what this
+rank is the main replica of; `write_shards` puts it into one file a rank. Reading copies from every stored
+chunk what overlaps with the wanted shard. Megatron's own `dist_checkpointing.load` reads these folders, but
+we do not use it: it unpickles `.metadata`. Nor do we unpickle the tensors: of the archive torch.save makes,
+only the raw bytes are read, and dtype and shape come from index.json.
 """
 
 import io
@@ -39,19 +39,24 @@ class HostShard:
 def hold_shards(sharded_state_dict: Mapping[str, Any], owned: bool = False) -> list[HostShard]:
     """Copies, made now, of the tensors that this rank is the main replica of.
 
-    `owned` says that nobody else will ever write to these tensors, so that those on the host need no second copy.
+    `owned` says that nobody else will ever write to these tensors, so that those on the host need no second
+    copy.
     """
     tensors, _ = save_preprocess(dict(sharded_state_dict), validate_access_integrity=False)
     return [
-        HostShard(tensor.key, tuple(tensor.global_shape), tuple(tensor.global_offset), _host_copy(tensor, owned))
+        HostShard(
+            tensor.key, tuple(tensor.global_shape), tuple(tensor.global_offset), _host_copy(tensor, owned)
+        )
         for tensor in nested_values(tensors)
         if isinstance(tensor, ShardedTensor) and is_main_replica(tensor.replica_id)
     ]
 
 
-def write_shards(folder: Path, rank: int, shards: Iterable[HostShard]) -> tuple[list[ChunkRow], FileRecord, Chunk]:
-    """Write this rank's file `__{rank}_0.distcp`. Returns its rows for the index, its record, and where in it the
-    (empty) common state lies that Megatron's loader wants to find. Raises OSError."""
+def write_shards(
+    folder: Path, rank: int, shards: Iterable[HostShard]
+) -> tuple[list[ChunkRow], FileRecord, Chunk]:
+    """Write this rank's file `__{rank}_0.distcp`. Returns its rows for the index, its record, and where in it
+    the (empty) common state lies that Megatron's loader wants to find. Raises OSError."""
     name = f"__{rank}_0.distcp"
     file = HashedFile(folder / name)
     try:
@@ -60,7 +65,9 @@ def write_shards(folder: Path, rank: int, shards: Iterable[HostShard]) -> tuple[
             start = file.tell()
             torch.save(shard.data, file)
             chunk = Chunk(shard.offset, tuple(shard.data.shape), name, start, file.tell() - start)
-            rows.append(ChunkRow(shard.key, str(shard.data.dtype).removeprefix("torch."), shard.global_shape, chunk))
+            rows.append(
+                ChunkRow(shard.key, str(shard.data.dtype).removeprefix("torch."), shard.global_shape, chunk)
+            )
         start = file.tell()
         torch.save([{}], file)
         common_state = Chunk((), (), name, start, file.tell() - start)
@@ -116,10 +123,14 @@ def _box_shape(tensor: ShardedTensor) -> tuple[int, ...]:
 def _target(folder: Path, index: Mapping[str, StoredTensor], tensor: ShardedTensor) -> _Target:
     stored = index.get(tensor.key)
     if stored is None:
-        raise UserError(f"{folder / INDEX}: has no tensor {tensor.key}; is this a checkpoint of another model?")
+        raise UserError(
+            f"{folder / INDEX}: has no tensor {tensor.key}; is this a checkpoint of another model?"
+        )
     if stored.shape != tuple(tensor.global_shape):
-        raise UserError(f"{folder / INDEX}: {tensor.key} has shape {list(stored.shape)}, the recipe's model wants "
-                        f"{list(tensor.global_shape)}")
+        raise UserError(
+            f"{folder / INDEX}: {tensor.key} has shape {list(stored.shape)}, the recipe's model wants "
+            f"{list(tensor.global_shape)}"
+        )
     if tensor.data is None:
         tensor.init_data(torch.device("cpu"))
     tensor.data = tensor.data.detach()
@@ -145,7 +156,9 @@ def _copy_chunks(folder: Path, index: Mapping[str, StoredTensor], targets: Itera
         except OSError as error:
             raise UserError(f"{path}: {error.strerror or error}") from None
         except (ValueError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:
-            raise UserError(f"{path}: no tensors that can be read: {' '.join(str(error).split())[:160]}") from None
+            raise UserError(
+                f"{path}: no tensors that can be read: {' '.join(str(error).split())[:160]}"
+            ) from None
 
 
 def _overlap(chunk: Chunk, target: _Target) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
@@ -163,7 +176,8 @@ def _overlap(chunk: Chunk, target: _Target) -> tuple[tuple[slice, ...], tuple[sl
 
 
 def _read_chunk(stream: Any, chunk: Chunk, dtype: torch.dtype) -> torch.Tensor:
-    """The tensor that torch.save wrote at `chunk`, from the raw bytes of its one storage; its pickle stays unread."""
+    """The tensor that torch.save wrote at `chunk`, from the raw bytes of its one storage; its pickle stays
+    unread."""
     stream.seek(chunk.start)
     with zipfile.ZipFile(io.BytesIO(stream.read(chunk.length))) as archive:
         names = [name for name in archive.namelist() if name.split("/")[1:] == ["data", "0"]]
@@ -172,7 +186,13 @@ def _read_chunk(stream: Any, chunk: Chunk, dtype: torch.dtype) -> torch.Tensor:
         info = archive.getinfo(names[0])
         expected = torch.Size(chunk.shape).numel() * dtype.itemsize
         if info.file_size != expected or info.compress_type != zipfile.ZIP_STORED:
-            raise ValueError(f"bytes {chunk.start} to {chunk.start + chunk.length} hold a tensor of {info.file_size} "
-                             f"bytes, not {expected}")
+            raise ValueError(
+                f"bytes {chunk.start} to {chunk.start + chunk.length} hold a tensor of {info.file_size} "
+                f"bytes, not {expected}"
+            )
         data = bytearray(archive.read(info))
-    return torch.frombuffer(data, dtype=dtype).view(chunk.shape) if data else torch.empty(chunk.shape, dtype=dtype)
+    return (
+        torch.frombuffer(data, dtype=dtype).view(chunk.shape)
+        if data
+        else torch.empty(chunk.shape, dtype=dtype)
+    )

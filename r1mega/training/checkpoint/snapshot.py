@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class Snapshot:
     """All of a run at one step. On every rank: its own chunks and optimizer; `state` counts on rank 0 alone.
 
-    The chunks may be wrapped (DDP, precision). `extra_models` go into folders of their names, e.g. "reference".
-    `state` is everything else that resuming needs, as plain JSON values: schedule, data position, RL state.
+    The chunks may be wrapped (DDP, precision). `extra_models` go into folders of their names, e.g.
+    "reference". `state` is everything else that resuming needs, as plain JSON values: schedule, data
+    position, RL state.
     """
 
     policy: Sequence[Module]  # one GPTModel a virtual stage
@@ -31,7 +32,8 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class LoadTarget:
-    """What `CheckpointStore.load` fills in place. `seed` reseeds the random states where the layout changed."""
+    """What `CheckpointStore.load` fills in place. `seed` reseeds the random states where the layout
+    changed."""
 
     policy: Sequence[Module]
     model_config: ModelConfig

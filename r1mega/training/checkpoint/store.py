@@ -1,4 +1,5 @@
-"""A run's checkpoints: saved in the background, found again after a crash, never trusted before they are checked."""
+"""A run's checkpoints: saved in the background, found again after a crash, never trusted before they are
+checked."""
 
 import json
 import logging
@@ -37,10 +38,12 @@ log = logging.getLogger("r1mega.checkpoint")
 
 
 class CheckpointStore:
-    """The checkpoints of one run, in `folder`. Every method is collective: all ranks call it at the same point.
+    """The checkpoints of one run, in `folder`. Every method is collective: all ranks call it at the same
+    point.
 
-    `keep` checkpoints stay, the newest. With `asynchronous`, `save` returns once the tensors are copied to host
-    memory, and a thread on every rank writes them; call `poll` now and then, and `finish` before the end.
+    `keep` checkpoints stay, the newest. With `asynchronous`, `save` returns once the tensors are copied to
+    host memory, and a thread on every rank writes them; call `poll` now and then, and `finish` before the
+    end.
     """
 
     def __init__(self, folder: Path, keep: int, asynchronous: bool, groups: "Groups") -> None:
@@ -61,13 +64,18 @@ class CheckpointStore:
         raise_together(error)
 
     def save(self, step: int, snapshot: Snapshot) -> None:
-        """Copy the snapshot and start writing it as checkpoint `step` (in place of an older one of that step).
+        """Copy the snapshot and start writing it as checkpoint `step` (in place of an older one of that
+        step).
 
         Waits for the write before, and without `asynchronous` for this one too. Raises CheckpointWriteError.
         """
         self.finish()
         final = self._root / step_name(step)
-        parts_names = [WEIGHTS, *([OPTIMIZER] if snapshot.optimizer is not None else []), *snapshot.extra_models]
+        parts_names = [
+            WEIGHTS,
+            *([OPTIMIZER] if snapshot.optimizer is not None else []),
+            *snapshot.extra_models,
+        ]
         try:
             begin_write(final, parts_names, self._groups)
         except CheckpointWriteError:
@@ -78,9 +86,15 @@ class CheckpointStore:
         adam_step = _highest(optimizer_step(snapshot.optimizer), self._groups) if snapshot.optimizer else None
         if self._groups.rank == 0:
             files |= model_files(snapshot.model_config, snapshot.tokenizer_dir)
-            files[STATE] = dump_json({
-                "step": step, "adam_step": adam_step, "layout": self._groups.layout.model_dump(mode="json"),
-                "extra_models": sorted(snapshot.extra_models), "state": snapshot.state})
+            files[STATE] = dump_json(
+                {
+                    "step": step,
+                    "adam_step": adam_step,
+                    "layout": self._groups.layout.model_dump(mode="json"),
+                    "extra_models": sorted(snapshot.extra_models),
+                    "state": snapshot.state,
+                }
+            )
         self._verified.discard(step)
         self._damaged.discard(step)
         job = WriteJob(final, step_name(step), self._groups.rank, self._groups.world_size, parts, files)
@@ -89,9 +103,9 @@ class CheckpointStore:
             self.finish()
 
     def poll(self) -> int | None:
-        """The step whose checkpoint turned out whole since the last call, if one did. Costs nothing while no write
-        is on its way. Raises CheckpointWriteError, on all ranks alike, if the write failed: older checkpoints are
-        untouched, `failed_writes` is one higher, and training may go on."""
+        """The step whose checkpoint turned out whole since the last call, if one did. Costs nothing while no
+        write is on its way. Raises CheckpointWriteError, on all ranks alike, if the write failed: older
+        checkpoints are untouched, `failed_writes` is one higher, and training may go on."""
         if self._pending is None:
             return None
         step, write = self._pending
@@ -102,13 +116,15 @@ class CheckpointStore:
             self._pending = None
             self.failed_writes += 1
             self._clean_up(step)
-            raise CheckpointWriteError(f"{error}; checkpoint {step} was not saved, the ones before it are as they "
-                                       f"were") from None
+            raise CheckpointWriteError(
+                f"{error}; checkpoint {step} was not saved, the ones before it are as they were"
+            ) from None
         self._pending = None
         return step
 
     def finish(self) -> int | None:
-        """Wait for the write on its way; its step, if there was one. Raises CheckpointWriteError as `poll` does."""
+        """Wait for the write on its way; its step, if there was one. Raises CheckpointWriteError as `poll`
+        does."""
         done = None
         while self._pending is not None:
             self._pending[1].wait(_WAIT_S)
@@ -116,8 +132,8 @@ class CheckpointStore:
         return done
 
     def latest(self) -> int | None:
-        """The newest checkpoint whose every file matches its checksum; None if there is none. Each damaged one on
-        the way is reported in one line. All ranks share the hashing and agree."""
+        """The newest checkpoint whose every file matches its checksum; None if there is none. Each damaged
+        one on the way is reported in one line. All ranks share the hashing and agree."""
         steps = [list_steps(self._root) if self._groups.rank == 0 else []]
         dist.broadcast_object_list(steps, src=0)
         for step in steps[0]:
@@ -132,10 +148,11 @@ class CheckpointStore:
         return None
 
     def load(self, step: int, target: LoadTarget) -> dict[str, Any]:
-        """Fill the target in place from checkpoint `step`, saved under any layout; the `state` it was saved with.
+        """Fill the target in place from checkpoint `step`, saved under any layout; the `state` it was saved
+        with.
 
-        Under the same layout everything is restored bit for bit, random states included. Raises UserError, in one
-        line and on all ranks, if a file is damaged or the checkpoint is of another model.
+        Under the same layout everything is restored bit for bit, random states included. Raises UserError, in
+        one line and on all ranks, if a file is damaged or the checkpoint is of another model.
         """
         if step not in self._verified:
             self._verify(step)
@@ -162,13 +179,16 @@ class CheckpointStore:
         load_weights(folder / WEIGHTS, target.policy, self._groups)
         for name, chunks in target.extra_models.items():
             if name not in fields["extra_models"]:
-                raise UserError(f"{folder}: holds no {name} model (only {', '.join(fields['extra_models']) or 'none'})")
+                raise UserError(
+                    f"{folder}: holds no {name} model (only {', '.join(fields['extra_models']) or 'none'})"
+                )
             load_weights(folder / name, chunks, self._groups)
         if target.optimizer is not None:
             if fields["adam_step"] is None:
                 raise UserError(f"{folder}: holds no optimizer state; start from it as a model (start.model)")
             load_optimizer_state(
-                folder / OPTIMIZER, target.optimizer, target.policy, self._groups, fields["adam_step"])
+                folder / OPTIMIZER, target.optimizer, target.policy, self._groups, fields["adam_step"]
+            )
         if fields["layout"] == self._groups.layout.model_dump(mode="json"):
             restore_rng(folder, self._groups)
         else:
@@ -213,12 +233,16 @@ def _read_state(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: not the state of a run ({type(error).__name__}: {str(error)[:80]})") from None
+        raise UserError(
+            f"{path}: not the state of a run ({type(error).__name__}: {str(error)[:80]})"
+        ) from None
 
 
 def _same_model(folder: Path, wanted: ModelConfig) -> None:
     saved = read_model_config(folder)
     for key, value in wanted.model_dump().items():
         if getattr(saved, key) != getattr(wanted, key):
-            raise UserError(f"{folder}/model.json: model.{key}={saved.model_dump()[key]} but the recipe says {value}; "
-                            f"resume with the recipe it was made with, or in another run folder")
+            raise UserError(
+                f"{folder}/model.json: model.{key}={saved.model_dump()[key]} but the recipe says {value}; "
+                f"resume with the recipe it was made with, or in another run folder"
+            )

@@ -22,7 +22,8 @@ _WAIT_S = 0.05
 
 
 class CheckpointWriteError(UserError):
-    """A checkpoint could not be written. Those written before are as good as they were; training may go on."""
+    """A checkpoint could not be written. Those written before are as good as they were; training may go
+    on."""
 
 
 def raise_together(error: str | None, kind: type[UserError] = UserError) -> None:
@@ -36,7 +37,8 @@ def raise_together(error: str | None, kind: type[UserError] = UserError) -> None
 
 
 def begin_write(final: Path, subfolders: Sequence[str], groups: "Groups") -> None:
-    """Make the writing folder of `final` and see that every rank finds it. Collective. Raises CheckpointWriteError."""
+    """Make the writing folder of `final` and see that every rank finds it. Collective. Raises
+    CheckpointWriteError."""
     error = None
     if groups.rank == 0:
         try:
@@ -45,8 +47,10 @@ def begin_write(final: Path, subfolders: Sequence[str], groups: "Groups") -> Non
             error = f"{problem.filename or final}: {problem.strerror or problem}"
     raise_together(error, CheckpointWriteError)
     if not writing_folder(final).is_dir():
-        error = (f"{writing_folder(final)}: made by rank 0 but not there for rank {groups.rank} on "
-                 f"{socket.gethostname()}; checkpoints need a folder on a file system that all ranks share")
+        error = (
+            f"{writing_folder(final)}: made by rank 0 but not there for rank {groups.rank} on "
+            f"{socket.gethostname()}; checkpoints need a folder on a file system that all ranks share"
+        )
     raise_together(error, CheckpointWriteError)
 
 

@@ -31,11 +31,15 @@ def sharded_weights(chunks: Sequence[torch.nn.Module], groups: "Groups") -> dict
     The names in it do not count, the ShardedTensors' keys do: Megatron's global names, equal in every layout.
     """
     metadata = {"dp_cp_group": groups.pg.dp_cp, "singleton_local_shards": False}
-    return {f"chunk{i}": chunk.sharded_state_dict(metadata=metadata) for i, chunk in enumerate(bare_models(chunks))}
+    return {
+        f"chunk{i}": chunk.sharded_state_dict(metadata=metadata)
+        for i, chunk in enumerate(bare_models(chunks))
+    }
 
 
 def load_weights(folder: Path, chunks: Sequence[torch.nn.Module], groups: "Groups") -> None:
-    """Fill the models in place from a weights folder written under any layout. Raises UserError in one line."""
+    """Fill the models in place from a weights folder written under any layout. Raises UserError in one
+    line."""
     loaded = ShardReader(folder).read(sharded_weights(chunks, groups))
     for i, chunk in enumerate(bare_models(chunks)):
         missing, unexpected = chunk.load_state_dict(loaded.get(f"chunk{i}", {}), strict=False)

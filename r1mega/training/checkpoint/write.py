@@ -1,8 +1,9 @@
-"""Putting a folder of checkpoint files on the disk: every rank its share, rank 0 the rest, then the final name.
+"""Putting a folder of checkpoint files on the disk: every rank its share, rank 0 the rest, then the final
+name.
 
-No rank talks to another here, so this can run in a background thread while training uses the process groups. A rank
-says that it is done by a file, its report; rank 0 waits for all reports. A kill at any point leaves either nothing
-under the final name or the whole checkpoint.
+No rank talks to another here, so this can run in a background thread while training uses the process groups.
+A rank says that it is done by a file, its report; rank 0 waits for all reports. A kill at any point leaves
+either nothing under the final name or the whole checkpoint.
 """
 
 import json
@@ -33,7 +34,9 @@ class WriteJob:
     name: str  # what the manifest says the folder is, e.g. step-00000010
     rank: int
     world_size: int
-    parts: Mapping[str, Sequence[HostShard]]  # subfolder -> this rank's tensors; the same subfolders on all ranks
+    parts: Mapping[
+        str, Sequence[HostShard]
+    ]  # subfolder -> this rank's tensors; the same subfolders on all ranks
     files: Mapping[str, bytes] = field(default_factory=dict)  # relative path -> content
 
 
@@ -54,7 +57,8 @@ def prepare_folder(final: Path, subfolders: Sequence[str]) -> None:
 def run_job(job: WriteJob, cancelled: threading.Event) -> None:
     """Write this rank's share; on rank 0 also wait for the others, finish the folder and give it its name.
 
-    Raises OSError (disk full, no permission, ...), Cancelled, or ValueError if the ranks' tensors do not fit together.
+    Raises OSError (disk full, no permission, ...), Cancelled, or ValueError if the ranks' tensors do not fit
+    together.
     """
     writing = writing_folder(job.final)
     report = _write_share(job, writing)
@@ -72,7 +76,9 @@ class BackgroundWrite:
         """`after` runs in the thread once the job is done, e.g. to prune."""
         self._cancelled = threading.Event()
         self.error: str | None = None
-        self._thread = threading.Thread(target=self._run, args=(job, after), name=f"write {job.name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(job, after), name=f"write {job.name}", daemon=True
+        )
         self._thread.start()
 
     @property
@@ -106,7 +112,10 @@ def _write_share(job: WriteJob, writing: Path) -> dict[str, Any]:
         if shards or job.rank == 0:
             rows, record, common_state = write_shards(writing / part, job.rank, shards)
             files[f"{part}/{common_state.file}"] = record
-            parts[part] = {"rows": [row.to_json() for row in rows], "common_state": list(asdict(common_state).values())}
+            parts[part] = {
+                "rows": [row.to_json() for row in rows],
+                "common_state": list(asdict(common_state).values()),
+            }
     for name, content in job.files.items():
         (writing / name).parent.mkdir(parents=True, exist_ok=True)
         files[name] = write_file(writing / name, content)
@@ -143,4 +152,6 @@ def _write_index(writing: Path, part: str, written: Sequence[Mapping[str, Any]])
         ".metadata": metadata_pickle(index, common_state),
         CONFIG_FNAME: dump_json(asdict(CheckpointingConfig("torch_dist", 1))),
     }
-    return {f"{part}/{name}": write_file(writing / part / name, content) for name, content in contents.items()}
+    return {
+        f"{part}/{name}": write_file(writing / part / name, content) for name, content in contents.items()
+    }

@@ -1,4 +1,5 @@
-"""What a checkpoint folder holds, read by PyTorch's own loader: global tensors by name, whatever layout wrote them."""
+"""What a checkpoint folder holds, read by PyTorch's own loader: global tensors by name, whatever layout wrote
+them."""
 
 import io
 import logging
@@ -15,16 +16,22 @@ def global_tensors(folder: Path) -> dict[str, torch.Tensor]:
     logging.disable(logging.WARNING)
     reader = FileSystemReader(folder)
     described = reader.read_metadata().state_dict_metadata
-    tensors = {key: torch.full(tuple(value.size), 7, dtype=value.properties.dtype)
-               for key, value in described.items() if isinstance(value, TensorStorageMetadata)}
+    tensors = {
+        key: torch.full(tuple(value.size), 7, dtype=value.properties.dtype)
+        for key, value in described.items()
+        if isinstance(value, TensorStorageMetadata)
+    }
     dcp.load(tensors, storage_reader=FileSystemReader(folder), no_dist=True)
     return tensors
 
 
 def whole_checkpoint(folder: Path) -> dict[str, torch.Tensor]:
     """`part/name` -> tensor, of all parts."""
-    return {f"{part}/{name}": tensor for part in ("weights", "optimizer", "reference")
-            for name, tensor in global_tensors(folder / part).items()}
+    return {
+        f"{part}/{name}": tensor
+        for part in ("weights", "optimizer", "reference")
+        for name, tensor in global_tensors(folder / part).items()
+    }
 
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -1,7 +1,8 @@
-"""A tiny run on real ranks, for the tests of checkpoints: build, train, and look at everything a checkpoint holds.
+"""A tiny run on real ranks, for the tests of checkpoints: build, train, and look at everything a checkpoint
+holds.
 
-The layouts are given as keyword arguments of LayoutConfig. Every step trains on the same four packs of fixed random
-tokens, whichever replica they fall to.
+The layouts are given as keyword arguments of LayoutConfig. Every step trains on the same four packs of fixed
+random tokens, whichever replica they fall to.
 """
 
 import hashlib
@@ -22,14 +23,18 @@ from r1mega.training.checkpoint import CheckpointStore, LoadTarget, Snapshot
 from r1mega.training.learner import Learner
 
 ROOT = Path(__file__).resolve().parents[3]
-MODEL = ModelConfig.model_validate(tomllib.loads((ROOT / "configs/models/tiny.toml").read_text()) | {"vocab_size": 200})
+MODEL = ModelConfig.model_validate(
+    tomllib.loads((ROOT / "configs/models/tiny.toml").read_text()) | {"vocab_size": 200}
+)
 NUM_PACKS, TOKENS = 4, 32
 
 
 class Run:
     """A learner, a reference model, and what tests ask of them."""
 
-    def __init__(self, layout: dict[str, int], precision: str = "fp32", seed: int = 0, groups: Groups | None = None):
+    def __init__(
+        self, layout: dict[str, int], precision: str = "fp32", seed: int = 0, groups: Groups | None = None
+    ):
         self.groups = groups or start(LayoutConfig(**layout), seed)
         torch.manual_seed(seed)
         train = TrainConfig(steps=10, precision=precision, micro_batch_tokens=TOKENS)
@@ -54,11 +59,18 @@ class Run:
         return results
 
     def snapshot(self, **state: Any) -> Snapshot:
-        return Snapshot(self.learner.wrapped, MODEL, self.learner.optimizer, {"reference": self.reference},
-                        {"update": self.update, **state})
+        return Snapshot(
+            self.learner.wrapped,
+            MODEL,
+            self.learner.optimizer,
+            {"reference": self.reference},
+            {"update": self.update, **state},
+        )
 
     def target(self, seed: int = 0) -> LoadTarget:
-        return LoadTarget(self.learner.wrapped, MODEL, self.learner.optimizer, {"reference": self.reference}, seed)
+        return LoadTarget(
+            self.learner.wrapped, MODEL, self.learner.optimizer, {"reference": self.reference}, seed
+        )
 
     def resume(self, store: CheckpointStore) -> dict[str, Any]:
         step = store.latest()
@@ -68,7 +80,8 @@ class Run:
         return state
 
     def digest(self) -> str:
-        """One hash of every bit this rank would train on with: weights, buffers, masters, moments, random state."""
+        """One hash of every bit this rank would train on with: weights, buffers, masters, moments, random
+        state."""
         total = hashlib.sha256()
         for chunk in [*self.learner.chunks, *self.reference]:
             for name, value in sorted(chunk.state_dict().items()):
@@ -86,15 +99,22 @@ class Run:
     def _packs(self, update: int) -> list[PackedBatch]:
         replicas, mine = self.groups.dp.size(), self.groups.dp.rank()
         generator = torch.Generator().manual_seed(update)
-        packs = [_pack(torch.randint(0, MODEL.vocab_size, (TOKENS + 1,), generator=generator))
-                 for _ in range(NUM_PACKS)]
+        packs = [
+            _pack(torch.randint(0, MODEL.vocab_size, (TOKENS + 1,), generator=generator))
+            for _ in range(NUM_PACKS)
+        ]
         return packs[mine::replicas]
 
 
 def _pack(tokens: torch.Tensor) -> PackedBatch:
     return PackedBatch(
-        token_ids=tokens[:-1], targets=tokens[1:], loss_mask=torch.ones(TOKENS), num_sequences=1,
-        cu_seqlens=torch.tensor([0, TOKENS], dtype=torch.int32), sequence_ids=torch.zeros(TOKENS, dtype=torch.int64))
+        token_ids=tokens[:-1],
+        targets=tokens[1:],
+        loss_mask=torch.ones(TOKENS),
+        num_sequences=1,
+        cu_seqlens=torch.tensor([0, TOKENS], dtype=torch.int32),
+        sequence_ids=torch.zeros(TOKENS, dtype=torch.int64),
+    )
 
 
 def _mean_nll(batch: PackedBatch, output_3T: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

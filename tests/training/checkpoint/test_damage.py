@@ -1,4 +1,5 @@
-"""Files that are not what they were, and files made to harm: found before use, and nothing of them ever runs."""
+"""Files that are not what they were, and files made to harm: found before use, and nothing of them ever
+runs."""
 
 import io
 import json
@@ -13,18 +14,28 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.ranks import run_ranks
-from tests.training.checkpoint.runs import Run
 
 from r1mega.config import UserError
 from r1mega.training.checkpoint import CheckpointStore
 from r1mega.training.checkpoint.files import hash_file
 from r1mega.training.checkpoint.manifest import write_manifest
+from tests.ranks import run_ranks
+from tests.training.checkpoint.runs import Run
 
-FILES = ["manifest.json", "model.json", "state.json", "rng/rank-00000.safetensors", "tokenizer/tokenizer.json"] + [
-    f"{part}/{name}" for part in ("weights", "optimizer", "reference")
-    for name in ("__0_0.distcp", "index.json", ".metadata", "metadata.json")]
-READ = [file for file in FILES if not file.endswith(("metadata.json", ".metadata")) and "tokenizer" not in file]
+FILES = [
+    "manifest.json",
+    "model.json",
+    "state.json",
+    "rng/rank-00000.safetensors",
+    "tokenizer/tokenizer.json",
+] + [
+    f"{part}/{name}"
+    for part in ("weights", "optimizer", "reference")
+    for name in ("__0_0.distcp", "index.json", ".metadata", "metadata.json")
+]
+READ = [
+    file for file in FILES if not file.endswith(("metadata.json", ".metadata")) and "tokenizer" not in file
+]
 
 
 class Trap:
@@ -48,8 +59,11 @@ def two_checkpoints(root: Path) -> tuple[Run, CheckpointStore]:
         snapshot = run.snapshot(seen=step)
         object.__setattr__(snapshot, "tokenizer_dir", root / "tok")
         store.save(step, snapshot)
-    found = sorted(str(path.relative_to(root / "run/step-00000002"))
-                   for path in (root / "run/step-00000002").rglob("*") if path.is_file())
+    found = sorted(
+        str(path.relative_to(root / "run/step-00000002"))
+        for path in (root / "run/step-00000002").rglob("*")
+        if path.is_file()
+    )
     assert found == sorted(FILES)
     return run, store
 
@@ -72,8 +86,11 @@ def swap(path: Path, other: Path) -> None:
 
 
 DAMAGES: dict[str, Callable[[Path, Path], None]] = {
-    "one bit flipped": flip, "one byte short": truncate, "emptied": lambda path, other: path.write_bytes(b""),
-    "removed": lambda path, other: path.unlink(), "swapped": swap,
+    "one bit flipped": flip,
+    "one byte short": truncate,
+    "emptied": lambda path, other: path.write_bytes(b""),
+    "removed": lambda path, other: path.unlink(),
+    "swapped": swap,
 }
 
 
@@ -163,7 +180,11 @@ def _traps(folder: Path, sprung: Path) -> dict[str, bytes]:
 
 def _trap_in_place(part: Path, trap: bytes) -> bytes:
     """The part's file, with every tensor's pickle exchanged for the trap and all else as it was."""
-    chunks = [chunk for tensor in json.loads((part / "index.json").read_bytes()).values() for chunk in tensor["chunks"]]
+    chunks = [
+        chunk
+        for tensor in json.loads((part / "index.json").read_bytes()).values()
+        for chunk in tensor["chunks"]
+    ]
     content = bytearray((part / "__0_0.distcp").read_bytes())
     for _, _, _, start, length in chunks:
         archive = zipfile.ZipFile(io.BytesIO(content[start : start + length]))
@@ -211,14 +232,18 @@ def fuzz(root: Path, rounds: int) -> int:
     """Random damage under a manifest that vouches for it: a UserError or a load, nothing else."""
     run, _ = two_checkpoints(root)
     folder, rng, refused = root / "run/step-00000002", random.Random(0), 0
-    small = [file for file in READ if file.endswith("json") and file != "manifest.json"] + ["rng/rank-00000.safetensors"]
+    small = [file for file in READ if file.endswith("json") and file != "manifest.json"] + [
+        "rng/rank-00000.safetensors"
+    ]
     for _ in range(rounds):
         path = folder / rng.choice(small)
         good = path.read_bytes()
         content = bytearray(good)
         for _ in range(rng.randint(1, 3)):
             at = rng.randrange(min(len(content), 400) if rng.random() < 0.5 else len(content))
-            content[at : at + rng.randint(0, 2)] = rng.choice([b"", b"-", b"9", b"[", b"null,", bytes([rng.randrange(256)])])
+            content[at : at + rng.randint(0, 2)] = rng.choice(
+                [b"", b"-", b"9", b"[", b"null,", bytes([rng.randrange(256)])]
+            )
         path.write_bytes(content)
         _reseal(folder)
         said = _load(run, root)

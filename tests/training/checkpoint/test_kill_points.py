@@ -7,11 +7,11 @@ import threading
 from pathlib import Path
 
 import torch
-from tests.ranks import run_ranks
 
 from r1mega.training.checkpoint import naming, verify_folder
 from r1mega.training.checkpoint.shards import HostShard
 from r1mega.training.checkpoint.write import WriteJob, prepare_folder, run_job
+from tests.ranks import run_ranks
 
 OPERATIONS = ("fsync", "rename", "mkdir", "unlink", "rmdir")
 
@@ -22,7 +22,10 @@ def write(root: Path, step: int, value: float) -> None:
     prepare_folder(final, ["weights", "optimizer"])
     tensor = HostShard("tensor", (4,), (0,), torch.full((4,), value))
     parts = {"weights": [tensor], "optimizer": [tensor]}
-    run_job(WriteJob(final, final.name, 0, 1, parts, {"rng/rank": b"random", "model.json": b"{}"}), threading.Event())
+    run_job(
+        WriteJob(final, final.name, 0, 1, parts, {"rng/rank": b"random", "model.json": b"{}"}),
+        threading.Event(),
+    )
     naming.prune(root, 1, damaged=())
 
 
@@ -59,6 +62,7 @@ def _die_at_operation(count: int) -> None:
             if left[0] == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(*args, **kwargs)
+
         return operation
 
     for name in OPERATIONS:

@@ -16,8 +16,16 @@ def names(root: Path) -> list[str]:
 
 
 def test_only_whole_names_are_steps_and_the_newest_comes_first(tmp_path):
-    for name in ("step-00000002", "step-00000010", "step-123456789", ".writing-step-00000099", "step-5", "step-0000000x",
-                 ".replaced-step-00000098", "step-00000007.bak"):
+    for name in (
+        "step-00000002",
+        "step-00000010",
+        "step-123456789",
+        ".writing-step-00000099",
+        "step-5",
+        "step-0000000x",
+        ".replaced-step-00000098",
+        "step-00000007.bak",
+    ):
         make(tmp_path, name)
     (tmp_path / "step-00000055").write_text("a file, not a folder")
     assert naming.list_steps(tmp_path) == [123456789, 10, 2]

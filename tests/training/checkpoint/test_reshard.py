@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.ranks import run_ranks
-from tests.training.checkpoint.contents import same_bits, whole_checkpoint
-from tests.training.checkpoint.runs import Run
 from torch.testing import assert_close
 
 from r1mega.training.checkpoint import CheckpointStore
+from tests.ranks import run_ranks
+from tests.training.checkpoint.contents import same_bits, whole_checkpoint
+from tests.training.checkpoint.runs import Run
 
 ONE: dict[str, int] = {}
 LAYOUTS = {
@@ -29,7 +29,8 @@ RANKS = {"one": 1, **{name: 2 for name in list(LAYOUTS)[:7]}, **{name: 4 for nam
 
 
 def begin(root: Path) -> list[tuple[float, float]]:
-    """Train 3 steps on one rank and save; then 2 more and save; then one more. The last three steps' results."""
+    """Train 3 steps on one rank and save; then 2 more and save; then one more. The last three steps'
+    results."""
     logging.disable(logging.WARNING)
     run = Run(ONE)
     run.train(3)
@@ -43,7 +44,8 @@ def begin(root: Path) -> list[tuple[float, float]]:
 
 
 def go_on(start: Path, root: Path, names: list[str]) -> dict[str, list[tuple[float, float]]]:
-    """Under each layout: resume from `start`, save that at once as step 3 of root/name, then as `begin` does."""
+    """Under each layout: resume from `start`, save that at once as step 3 of root/name, then as `begin`
+    does."""
     logging.disable(logging.WARNING)
     results = {}
     for name in names:
@@ -115,7 +117,9 @@ def test_back_on_one_rank_the_next_step_is_that_of_the_layout_that_saved(reshard
 def test_moments_are_saved_for_every_trained_parameter_and_are_not_zero(resharded):
     root, _, _ = resharded
     tensors = whole_checkpoint(root / "one" / "step-00000003")
-    trained = {key.removeprefix("optimizer/master.") for key in tensors if key.startswith("optimizer/master.")}
+    trained = {
+        key.removeprefix("optimizer/master.") for key in tensors if key.startswith("optimizer/master.")
+    }
     weights = {key.removeprefix("weights/") for key in tensors if key.startswith("weights/")}
     assert weights - trained == {key for key in weights if key.endswith("router.expert_bias")}
     for name in trained:

@@ -1,20 +1,18 @@
 """Checkpoints of one run: same bits back, background writes, retention, disks that fail, ranks that die."""
 
 import errno
-import json
 import logging
 import os
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+
+from r1mega.training.checkpoint import CheckpointStore, CheckpointWriteError, naming
 from tests.ranks import RankError, run_ranks
 from tests.training.checkpoint.contents import same_bits, whole_checkpoint
 from tests.training.checkpoint.runs import Run, everybody
-
-from r1mega.training.checkpoint import CheckpointStore, CheckpointWriteError, naming
 
 TWO = {"data_parallel": 2, "expert_parallel": 2}
 
@@ -34,13 +32,18 @@ def resume_bit_for_bit(root: Path, layout: dict[str, int], precision: str) -> No
     again = Run(layout, precision, seed=7)
     assert again.digest() != saved
     assert again.resume(CheckpointStore(root, 2, True, again.groups)) == {
-        "update": 2, "note": "as saved", "third": 1 / 3}
+        "update": 2,
+        "note": "as saved",
+        "third": 1 / 3,
+    }
     assert again.digest() == saved
     assert (again.train(2), again.digest()) == after
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_under_the_same_layout_everything_comes_back_bit_for_bit_and_so_do_the_next_steps(tmp_path, precision):
+def test_under_the_same_layout_everything_comes_back_bit_for_bit_and_so_do_the_next_steps(
+    tmp_path, precision
+):
     run_ranks(resume_bit_for_bit, 2, tmp_path, TWO, precision)
 
 
@@ -58,7 +61,10 @@ def save_both_ways(root: Path) -> None:
 
 def test_a_background_write_holds_the_bits_of_the_moment_it_was_asked_for(tmp_path):
     run_ranks(save_both_ways, 2, tmp_path)
-    now, later = whole_checkpoint(tmp_path / "now/step-00000001"), whole_checkpoint(tmp_path / "later/step-00000001")
+    now, later = (
+        whole_checkpoint(tmp_path / "now/step-00000001"),
+        whole_checkpoint(tmp_path / "later/step-00000001"),
+    )
     assert now.keys() == later.keys()
     assert [key for key in now if not same_bits(now[key], later[key])] == []
 
@@ -101,11 +107,15 @@ def fail_and_go_on(root: Path) -> None:
     assert store.finish() == 1
     fsync = os.fsync
     if run.groups.rank == 1:
+
         def full(descriptor: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
         os.fsync = full
     store.save(2, run.snapshot())
-    with pytest.raises(CheckpointWriteError, match=r"No space left on device \(rank 1\); checkpoint 2 was not saved"):
+    with pytest.raises(
+        CheckpointWriteError, match=r"No space left on device \(rank 1\); checkpoint 2 was not saved"
+    ):
         store.finish()
     os.fsync = fsync
     assert store.failed_writes == 1 and store.poll() is None
