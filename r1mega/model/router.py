@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 from megatron.core.transformer.moe.moe_utils import MoEAuxLossAutoScaler
 from megatron.core.transformer.moe.router import TopKRouter
-from megatron.core.transformer.transformer_layer import TransformerLayer
 
 from r1mega.model.pack import Pack
 
@@ -93,13 +92,3 @@ class Router(TopKRouter):
         f_SE = counts_SE * (num_experts / self.topk) / lengths_S1
         shares_NE = scores_NE / (scores_NE.sum(dim=-1, keepdim=True) + 1e-20)
         return (f_SE[ids_N] * shares_NE).sum()
-
-
-class PolicyLayer(TransformerLayer):
-    """A transformer layer that tells its router which sequences it is looking at."""
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        router = getattr(self.mlp, "router", None)
-        if router is not None:
-            router.pack = kwargs.get("packed_seq_params")
-        return super().forward(*args, **kwargs)

@@ -14,7 +14,8 @@ from megatron.core.transformer.transformer_config import MLATransformerConfig
 
 from r1mega.model.attention import CausalAttention, RMSNorm
 from r1mega.model.latent_attention import LatentAttention
-from r1mega.model.router import PolicyLayer, Router
+from r1mega.model.layer import PolicyLayer
+from r1mega.model.router import Router
 
 # The names Transformer Engine's fused layers give the norms, so that a checkpoint fits both (local name -> stored name).
 STORED_NAMES = {
