@@ -1,11 +1,11 @@
-"""Multi-head latent attention: Megatron's training path with its tensor-parallel gradient mended, and decoding on a
-cache of latents.
+"""Multi-head latent attention: Megatron's training path with its tensor-parallel gradient mended, and
+decoding on a cache of latents.
 
 Source: DeepSeek-V2 (arXiv 2405.04434), section 2.1.2 and appendix C (absorbed form).
 """
 
-# Shapes: N rows (tokens of different sequences), P prompt positions, L cached positions, H hidden size,
-# A attention heads on this rank, D = kv_lora + rope sizes of one cached token, R = kv_lora, F = rope size / 2.
+# Shapes: N rows (tokens of different sequences), P prompt positions, L cached positions, H hidden size, A
+# attention heads on this rank, D = kv_lora + rope sizes of one cached token, R = kv_lora, F = rope size / 2.
 
 from dataclasses import dataclass
 
@@ -35,18 +35,19 @@ class DecodeStep:
 class LatentAttention(MLASelfAttention):
     """MLA that trains under tensor parallelism with the right gradients, and decodes on cached latents.
 
-    `forward` is Megatron's and is what training uses. `prefill` and `decode` compute the same function without
-    gradients, on tokens laid out as [rows, features], replicated over the tensor-parallel group. They read the
-    parameters directly, so sequence parallelism may be on or off.
+    `forward` is Megatron's and is what training uses. `prefill` and `decode` compute the same function
+    without gradients, on tokens laid out as [rows, features], replicated over the tensor-parallel group. They
+    read the parameters directly, so sequence parallelism may be on or off.
     """
 
     def _qkv_down_projection(self, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
         """Megatron's, with the key/value part at full width.
 
-        megatron-core 0.19 gathers a column-parallel key/value projection in the caller, and the gather's backward
-        only slices: the sum over ranks of the gradient of the shared rope key is lost. Handing over a full-width
-        tensor makes the caller take its other branch. With sequence parallelism the backward of the scatter below
-        gathers and the caller's own gather reduce-scatters; without it the copy region sums.
+        megatron-core 0.19 gathers a column-parallel key/value projection in the caller, and the gather's
+        backward only slices: the sum over ranks of the gradient of the shared rope key is lost. Handing over
+        a full-width tensor makes the caller take its other branch. With sequence parallelism the backward of
+        the scatter below gathers and the caller's own gather reduce-scatters; without it the copy region
+        sums.
         """
         query, key_value = super()._qkv_down_projection(hidden_states)
         width = self.config.kv_lora_rank + self.config.qk_pos_emb_head_dim
@@ -85,24 +86,28 @@ class LatentAttention(MLASelfAttention):
         mixed = F.scaled_dot_product_attention(
             query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), is_causal=True,
             scale=self.softmax_scale)  # [N, A, P, v]
-        return self._output(mixed.transpose(1, 2).reshape(rows, length, -1)), torch.cat([latent, rope_key], -1)
+        output = self._output(mixed.transpose(1, 2).reshape(rows, length, -1))
+        return output, torch.cat([latent, rope_key], -1)
 
     def decode(self, hidden: Tensor, cache: Tensor, step: DecodeStep) -> Tensor:
-        """One new token a row: its latents are written to `cache`, then all positions up to it are attended to.
+        """One new token a row: its latents are written to `cache`, then all positions up to it are attended
+        to.
 
         hidden [N, H], cache [slots, capacity, D] (rows 0.. N - 1 are used) -> [N, H].
         """
         rows, rank = hidden.shape[0], self.config.kv_lora_rank
-        query, latent, rope_key = self._project(hidden, step.cos, step.sin)  # [N, A, nope + rope], [N, R], [N, 2F]
+        # [N, A, nope + rope], [N, R], [N, 2F]
+        query, latent, rope_key = self._project(hidden, step.cos, step.sin)
         cache.view(-1, cache.shape[-1]).index_copy_(0, step.cells, torch.cat([latent, rope_key], -1))
         up = self.linear_kv_up_proj.weight.view(query.shape[1], -1, rank)  # [A, nope + v, R]
         nope, rope_query = query.split([self.config.qk_head_dim, self.config.qk_pos_emb_head_dim], -1)
-        absorbed = torch.bmm(nope.transpose(0, 1), up[:, : self.config.qk_head_dim]).transpose(0, 1)  # [N, A, R]
+        key_up, value_up = up.split([self.config.qk_head_dim, self.config.v_head_dim], 1)
+        absorbed = torch.bmm(nope.transpose(0, 1), key_up).transpose(0, 1)  # [N, A, R]
         keys = cache[:rows, : step.length]  # [N, L, D]
         scores = torch.baddbmm(step.mask, torch.cat([absorbed, rope_query], -1), keys.transpose(1, 2),
                                alpha=self.softmax_scale)  # [N, A, L]
         mixed = torch.bmm(scores.softmax(-1), keys[:, :, :rank])  # [N, A, R]
-        values = torch.bmm(mixed.transpose(0, 1), up[:, self.config.qk_head_dim:].transpose(1, 2))  # [A, N, v]
+        values = torch.bmm(mixed.transpose(0, 1), value_up.transpose(1, 2))  # [A, N, v]
         return self._output(values.transpose(0, 1).reshape(rows, -1))
 
     def _project(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,8 +19,8 @@ from r1mega.rollout.sampling import Sampling
 class Engine:
     """Continuous batching over a fixed number of cache rows ("slots") in every data-parallel replica.
 
-    `chunks` are the pipeline rank's GPTModels (one per virtual stage) with LatentAttention. `expert_bytes` is how much
-    memory a rank may spend, during a call, on copies of the experts that other ranks hold.
+    `chunks` are the pipeline rank's GPTModels (one per virtual stage) with LatentAttention. `expert_bytes` is
+    how much memory a rank may spend, during a call, on copies of the experts that other ranks hold.
     """
 
     def __init__(self, chunks: Sequence[nn.Module], groups: Groups, model_config: ModelConfig, slots: int, *,
@@ -33,11 +33,11 @@ class Engine:
                  on_progress: Callable[[int, int], None] | None = None) -> list[Completion]:
         """One completion per request, in their order. Collective over the whole world.
 
-        Every data-parallel replica passes its own requests (0 or more); all ranks of a replica pass the same and get
-        the same. A completion depends on its prompt, its seed, the sampling and the weights; not on the layout, the
-        slots, or what else is in the batch (but for rounding, where two tokens are that close to a tie).
-        `on_progress(done, total)` counts this replica's requests. Raises UserError on all ranks if any rank has an
-        empty prompt or one that does not fit in `max_context` with its new tokens.
+        Every data-parallel replica passes its own requests (0 or more); all ranks of a replica pass the same
+        and get the same. A completion depends on its prompt, its seed, the sampling and the weights; not on
+        the layout, the slots, or what else is in the batch (but for rounding, where two tokens are that close
+        to a tie). `on_progress(done, total)` counts this replica's requests. Raises UserError on all ranks if
+        any rank has an empty prompt or one that does not fit in `max_context` with its new tokens.
         """
         requests = list(requests)
         capacity = self._agree_on_capacity(requests, sampling)
@@ -61,9 +61,10 @@ class Engine:
         limit = self._config.max_context - sampling.max_new_tokens
         if everywhere[0] > limit:
             raise UserError(
-                f"a prompt of {int(everywhere[0])} tokens with rollout.max_new_tokens={sampling.max_new_tokens} "
-                f"exceeds model.max_context={self._config.max_context}; legal are prompts of at most {max(limit, 0)} "
-                "tokens; shorten prompts (data.max_prompt_tokens) or lower rollout.max_new_tokens")
+                f"a prompt of {int(everywhere[0])} tokens with rollout.max_new_tokens="
+                f"{sampling.max_new_tokens} exceeds model.max_context={self._config.max_context}; legal are "
+                f"prompts of at most {max(limit, 0)} tokens; shorten prompts (data.max_prompt_tokens) or "
+                "lower rollout.max_new_tokens")
         if everywhere[1] > -1:
             raise UserError("a prompt has no tokens; at least one is needed to predict from")
         return longest + sampling.max_new_tokens

@@ -1,8 +1,8 @@
 """Feed-forward layers while sampling: dense, or a mixture of experts without its token exchange.
 
-Weights do not change during a rollout, so where they fit, every rank gathers all experts of its layers once and then
-routes its own tokens at home: no exchange per layer and token, and replicas need not step together. Where they do not
-fit, Megatron's own layer runs, exchange included.
+Weights do not change during a rollout, so where they fit, every rank gathers all experts of its layers once
+and then routes its own tokens at home: no exchange per layer and token, and replicas need not step together.
+Where they do not fit, Megatron's own layer runs, exchange included.
 """
 
 # Shapes: T tokens, H hidden size, E experts, I width of one expert, K experts a token.
@@ -65,7 +65,8 @@ class LocalExperts:
 
 
 class DispatchedExperts:
-    """Megatron's own layer: tokens travel to the ranks that hold their experts, so those must step together."""
+    """Megatron's own layer: tokens travel to the ranks that hold their experts, so those must step together.
+    """
 
     def __init__(self, moe: MoELayer) -> None:
         self._moe = moe
@@ -76,13 +77,18 @@ class DispatchedExperts:
 
 
 def experts_fit(config: ModelConfig, groups: Groups, element_size: int, budget: int) -> bool:
-    """Whether the routed experts of one pipeline rank's layers stay within `budget` bytes; the same on all ranks."""
+    """Whether the routed experts of one pipeline rank's layers stay within `budget` bytes; the same on all
+    ranks.
+    """
     one = 3 * config.hidden_size * config.moe_ffn_hidden_size * element_size
     layers = -(-config.num_moe_layers // groups.pp.size())
     return one * config.num_experts * layers <= budget
 
 
-def build_ffn(mlp: nn.Module, groups: Groups, local_experts: bool) -> DenseFfn | LocalExperts | DispatchedExperts:
+Ffn = DenseFfn | LocalExperts | DispatchedExperts
+
+
+def build_ffn(mlp: nn.Module, groups: Groups, local_experts: bool) -> Ffn:
     """How the feed-forward part of one Megatron layer is computed while sampling."""
     if not isinstance(mlp, MoELayer):
         return DenseFfn(mlp, groups)
@@ -92,7 +98,8 @@ def build_ffn(mlp: nn.Module, groups: Groups, local_experts: bool) -> DenseFfn |
 
 
 def _gather_experts(fc1: Tensor, fc2: Tensor, groups: Groups) -> tuple[list[Tensor], list[Tensor]]:
-    """This rank's [local E, 2 * part of I, H] and [local E, H, part of I] -> those of all E experts, whole."""
+    """This rank's [local E, 2 * part of I, H] and [local E, H, part of I] -> those of all E experts, whole.
+    """
     gate_up = _gather(fc1.unflatten(1, (2, -1)), groups.expt_tp, dim=2).flatten(1, 2)
     down = _gather(fc2, groups.expt_tp, dim=2)
     return list(_gather(gate_up, groups.ep, dim=0)), list(_gather(down, groups.ep, dim=0))

@@ -1,10 +1,12 @@
 """The policy's forward pass while sampling: the training weights, a cache of latents, and nothing else.
 
-Walks over the modules of Megatron's GPTModel itself. That leaves out the multi-token prediction layers, the token
-exchange between experts, and the hooks that only training needs; the order of operations is the model's.
+Walks over the modules of Megatron's GPTModel itself. That leaves out the multi-token prediction layers, the
+token exchange between experts, and the hooks that only training needs; the order of operations is the
+model's.
 """
 
-# Shapes: N rows, U prompts, P prompt positions, L cached positions, H hidden size, W vocabulary columns of this rank.
+# Shapes: N rows, U prompts, P prompt positions, L cached positions, H hidden size, W vocabulary columns of
+# this rank.
 
 from collections.abc import Callable, Sequence
 
@@ -39,9 +41,9 @@ class _Layer:
 class CachedForward:
     """One rank's share of the model with a cache of `slots` rows and `capacity` positions.
 
-    `prefill` and `decode` return the logits [.., W] on the last pipeline stage and None on the others. All ranks of
-    a replica call them with equal arguments. `in_step`: all replicas must make the same calls in the same order,
-    since their tokens meet at experts.
+    `prefill` and `decode` return the logits [.., W] on the last pipeline stage and None on the others. All
+    ranks of a replica call them with equal arguments. `in_step`: all replicas must make the same calls in the
+    same order, since their tokens meet at experts.
     """
 
     def __init__(self, chunks: Sequence[nn.Module], groups: Groups, config: ModelConfig, *, slots: int,
@@ -56,17 +58,19 @@ class CachedForward:
         parameter = next(chunks[0].parameters())
         self._like = parameter.new_empty(0, config.hidden_size)
         self._capacity = capacity
-        self._caches = [parameter.new_zeros(slots, capacity, attention.cache_width) for attention in attentions]
+        self._caches = [parameter.new_zeros(slots, capacity, layer.cache_width) for layer in attentions]
         self._positions = torch.arange(capacity, device=parameter.device)
         self._row_starts = torch.arange(slots, device=parameter.device) * capacity
-        # A stage that holds only the embedding or the head has no layers, and no need of tables.
-        self._cos, self._sin = attentions[0].rope_tables(capacity, parameter.dtype) if attentions else (None, None)
+        # A stage that holds only the embedding or the head has no layers; its tables are never read.
+        nothing = parameter.new_empty(capacity, 0)
+        self._cos, self._sin = (
+            attentions[0].rope_tables(capacity, parameter.dtype) if attentions else (nothing, nothing))
 
     def prefill(self, prompts: Tensor, lengths: Tensor, sources: Tensor, first_row: int) -> Tensor | None:
         """Run U prompts and keep their latents in `len(sources)` rows from `first_row` on.
 
-        prompts [U, P] int64, padded at their ends; lengths [U] int64; sources [n] int64: which prompt each row
-        gets. Returns the logits [n, W] after each row's prompt.
+        prompts [U, P] int64, padded at their ends; lengths [U] int64; sources [n] int64: which prompt each
+        row gets. Returns the logits [n, W] after each row's prompt.
         """
         prompts_u, length = prompts.shape
         rows = slice(first_row, first_row + len(sources))
@@ -85,15 +89,13 @@ class CachedForward:
     def decode(self, tokens: Tensor, positions: Tensor, length: int) -> Tensor | None:
         """One token in each of the rows 0.. N - 1.
 
-        tokens [N] int64, positions [N] int64 (where the token goes), length: the largest position + 1. -> [N, W].
+        tokens [N] int64, positions [N] int64 (where the token goes), length: the largest position + 1. -> [N,
+        W].
         """
         mask = torch.zeros(len(tokens), 1, length, dtype=self._like.dtype, device=tokens.device)
         mask.masked_fill_((self._positions[:length] > positions[:, None])[:, None], -torch.inf)
-        has_layers = self._cos is not None
-        step = DecodeStep(
-            cells=self._row_starts[: len(tokens)] + positions, length=length,
-            cos=self._cos[positions] if has_layers else mask, sin=self._sin[positions] if has_layers else mask,
-            mask=mask)
+        step = DecodeStep(cells=self._row_starts[: len(tokens)] + positions, length=length,
+                          cos=self._cos[positions], sin=self._sin[positions], mask=mask)
 
         def attend(index: int, attention: LatentAttention, hidden: Tensor) -> Tensor:
             return attention.decode(hidden, self._caches[index], step)
@@ -125,16 +127,19 @@ class CachedForward:
         """[.., H] from the stage before: the previous rank, or the last one for a later virtual stage."""
         hidden = self._like.new_empty(*tokens.shape, self._like.shape[1])
         group = self._groups.pp
-        dist.recv(hidden, dist.get_global_rank(group, (group.rank() - 1) % group.size()), group=group)
+        source = dist.get_global_rank(group, (group.rank() - 1) % group.size())
+        dist.recv(hidden, source, group=group)
         return hidden
 
     def _send(self, hidden: Tensor) -> None:
         group = self._groups.pp
-        dist.send(hidden.contiguous(), dist.get_global_rank(group, (group.rank() + 1) % group.size()), group=group)
+        target = dist.get_global_rank(group, (group.rank() + 1) % group.size())
+        dist.send(hidden.contiguous(), target, group=group)
 
 
 def _embed(chunk: nn.Module, tokens: Tensor) -> Tensor:
-    """tokens [..] -> [.., H], whole on every tensor-parallel rank; the table may be spread over them by rows."""
+    """tokens [..] -> [.., H], whole on every tensor-parallel rank; the table may be spread over them by rows.
+    """
     table = chunk.embedding.word_embeddings
     group = table.tp_group
     if group.size() == 1:

@@ -71,12 +71,13 @@ class Generation:
             self._forward.prefill(one[:, None] - 1, one, one[:0], 0)
             return
         longest = max(map(len, prompts))
-        padded = torch.tensor([[*prompt, *([0] * (longest - len(prompt)))] for prompt in prompts], device=device)
+        padded = torch.tensor([prompt + (0,) * (longest - len(prompt)) for prompt in prompts], device=device)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        sources = torch.tensor([prompts[self._requests[index].prompt_ids] for index in admitted], device=device)
+        requests = [self._requests[index] for index in admitted]
+        sources = torch.tensor([prompts[request.prompt_ids] for request in requests], device=device)
         first_row = self._slots.num_active
-        self._slots.add(admitted, [self._requests[index].seed for index in admitted],
-                        [len(self._requests[index].prompt_ids) for index in admitted])
+        self._slots.add(admitted, [request.seed for request in requests],
+                        [len(request.prompt_ids) for request in requests])
         logits = self._forward.prefill(padded, lengths, sources, first_row)
         self._sample(logits, first_row)
 
@@ -109,20 +110,20 @@ class Generation:
         logits [n, W] on the last pipeline stage, None on the others.
         """
         slots = self._slots
-        if logits is not None:
-            tokens, log_probs = sample(logits, slots.seeds[first_row:], slots.sampled[first_row:], self._sampling,
-                                       self._shard)
-        else:
-            tokens = log_probs = slots.seeds[first_row:]
+        seeds, sampled = slots.seeds[first_row:], slots.sampled[first_row:]
+        drawn = None if logits is None else sample(logits, seeds, sampled, self._sampling, self._shard)
         if self._groups.pp.size() > 1:
-            tokens, log_probs = self._from_last_stage(tokens, log_probs)
-        done, self._length = slots.record(first_row, tokens, log_probs)
+            drawn = self._from_last_stage(drawn, len(seeds))
+        done, self._length = slots.record(first_row, *drawn)
         if done:
             self._completions.update(slots.take(done, self._stop_ids))
             self._forward.move_rows(*slots.release(done), self._length)
 
-    def _from_last_stage(self, tokens: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+    def _from_last_stage(self, drawn: tuple[Tensor, Tensor] | None, rows: int) -> tuple[Tensor, Tensor]:
+        """Tokens and log-probs of `rows` rows on every stage; `drawn` holds them on the last."""
         group = self._groups.pp
-        both = torch.stack([tokens.double(), log_probs.double()])
+        both = torch.empty(2, rows, dtype=torch.float64, device=self._groups.device)  # exact for token ids
+        if drawn is not None:
+            both[0], both[1] = drawn
         dist.broadcast(both, dist.get_global_rank(group, group.size() - 1), group=group)
         return both[0].long(), both[1].float()

@@ -12,10 +12,11 @@ _SWITCHES = ("sequence_parallel", "scatter_to_sequence_parallel", "reduce_scatte
 
 @contextmanager
 def sampling_mode(chunks: Sequence[nn.Module]) -> Iterator[None]:
-    """No gradients, evaluation mode, sequence parallelism off; everything as it was afterwards, also on an error.
+    """No gradients, evaluation mode, sequence parallelism off; everything as it was afterwards, also on an
+    error.
 
-    Megatron's set_model_to_sequence_parallel would do the last, but remembers modules by `id(model)`, which a later
-    model may get again.
+    Megatron's set_model_to_sequence_parallel would do the last, but remembers modules by `id(model)`, which a
+    later model may get again.
     """
     modules = [module for chunk in chunks for module in chunk.modules()]
     training = [module for module in modules if module.training]

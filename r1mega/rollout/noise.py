@@ -1,7 +1,8 @@
-"""Gumbel noise as a function of (seed, position, token id): no state, so no order, batch or layout can change it.
+"""Gumbel noise as a function of (seed, position, token id): no state, so no order, batch or layout can change
+it.
 
-Drawing with it: argmax over ids of (logit / temperature + noise) is a sample of the softmax (Gumbel-max).
-The bits are SplitMix64's (Steele, Lea & Flood 2014): a stream of its own for each (seed, position), whose i-th
+Drawing with it: argmax over ids of (logit / temperature + noise) is a sample of the softmax (Gumbel-max). The
+bits are SplitMix64's (Steele, Lea & Flood 2014): a stream of its own for each (seed, position), whose i-th
 number belongs to token id i.
 """
 
@@ -35,8 +36,8 @@ def gumbel(seeds: Tensor, positions: Tensor, ids: Tensor) -> Tensor:
 
 def _from_bits(bits: Tensor) -> Tensor:
     """int64 -> float32 Gumbel noise from the top 31 bits, u = (top + 1/2) / 2^31, as -log(-log(1 - u))."""
-    # A small u keeps its resolution in float32, and is what makes large noise; the clamp keeps the logarithm finite
-    # where u rounds to 1.
+    # A small u keeps its resolution in float32, and is what makes large noise; the clamp keeps the logarithm
+    # finite where u rounds to 1.
     uniform = ((bits >> 33) & 0x7FFFFFFF).float().add_(0.5).mul_(2.0**-31).clamp_(max=1 - 2.0**-24)
     return uniform.neg_().log1p_().neg_().log_().neg_()
 

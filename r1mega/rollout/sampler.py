@@ -25,10 +25,10 @@ def sample(logits: Tensor, seeds: Tensor, positions: Tensor, sampling: Sampling,
            ) -> tuple[Tensor, Tensor]:
     """Draw one token a row.
 
-    logits [N, W], seeds [N] int64, positions [N] int64 (how many tokens the row has sampled before) -> token ids
-    [N] int64 and their log-probs [N] float32 under softmax(logits / temperature) over the whole vocabulary, before
-    top-k and top-p. The same on all ranks of the group. Only four numbers a row cross ranks, unless top-k or top-p
-    is on: then the logits are gathered.
+    logits [N, W], seeds [N] int64, positions [N] int64 (how many tokens the row has sampled before) -> token
+    ids [N] int64 and their log-probs [N] float32 under softmax(logits / temperature) over the whole
+    vocabulary, before top-k and top-p. The same on all ranks of the group. Only four numbers a row cross
+    ranks, unless top-k or top-p is on: then the logits are gathered.
     """
     scaled = logits.float()
     if sampling.temperature not in (0, 1):
@@ -54,9 +54,9 @@ def sample(logits: Tensor, seeds: Tensor, positions: Tensor, sampling: Sampling,
 def keep_top(scaled: Tensor, top_k: int, top_p: float) -> Tensor:
     """Rule out all but the top tokens.
 
-    scaled [N, V] logits over the temperature -> the same with -inf at what is ruled out: what is not among the `top_k`
-    largest (0: off), then what is not in the smallest set of likeliest tokens whose probability, renormalised
-    after top-k, reaches `top_p`.
+    scaled [N, V] logits over the temperature -> the same with -inf at what is ruled out: what is not among
+    the `top_k` largest (0: off), then what is not in the smallest set of likeliest tokens whose probability,
+    renormalised after top-k, reaches `top_p`.
     """
     values, order = scaled.topk(min(top_k, scaled.shape[1]) if top_k else scaled.shape[1], dim=-1)
     before = values.softmax(-1).cumsum(-1).roll(1, -1)  # probability of all likelier tokens
@@ -74,7 +74,9 @@ def _gathered(scaled: Tensor, shard: VocabShard) -> tuple[Tensor, VocabShard]:
 
 
 def _best_of_ranks(mine: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:
-    """[N, 4] of this rank's best score, its token id, its scaled logit, and the log of the sum of exponentials."""
+    """[N, 4] of this rank's best score, its token id, its scaled logit, and the log of the sum of
+    exponentials.
+    """
     parts = [torch.empty_like(mine) for _ in range(group.size())]
     dist.all_gather(parts, mine, group=group)
     ranks = torch.stack(parts)  # [ranks, N, 4]

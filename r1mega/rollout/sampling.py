@@ -7,8 +7,9 @@ from dataclasses import dataclass
 class Sampling:
     """Settings of one `Engine.generate` call.
 
-    top_k is applied first, top_p to what it leaves. temperature 0 takes the likeliest token (log-probs are then those
-    of temperature 1). A completion ends with a stop token (which is part of it) or after max_new_tokens.
+    top_k is applied first, top_p to what it leaves. temperature 0 takes the likeliest token (log-probs are
+    then those of temperature 1). A completion ends with a stop token (which is part of it) or after
+    max_new_tokens.
     """
 
     temperature: float = 1.0

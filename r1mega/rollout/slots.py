@@ -1,7 +1,7 @@
 """Which sequence lives in which row of the cache.
 
-Rows 0.. num_active - 1 are always the busy ones: a finished row is overwritten by the last busy one, new requests are
-appended. So every step works on a slice, and the batch shrinks with the work that is left.
+Rows 0.. num_active - 1 are always the busy ones: a finished row is overwritten by the last busy one, new
+requests are appended. So every step works on a slice, and the batch shrinks with the work that is left.
 """
 
 # Shapes: S slots, N active rows, n new rows, R = max_new_tokens.
@@ -69,7 +69,8 @@ class Slots:
     def record(self, first_row: int, tokens: Tensor, log_probs: Tensor) -> tuple[list[int], int]:
         """Take the sampled tokens [N - first_row] and log-probs of the active rows from `first_row` on.
 
-        Returns the rows that are done and the longest row's number of cached positions, the new token's included.
+        Returns the rows that are done and the longest row's number of cached positions, the new token's
+        included.
         """
         rows = slice(first_row, self.num_active)
         column = self._sampled[rows, None]
@@ -88,9 +89,9 @@ class Slots:
     def take(self, rows: list[int], stop_ids: frozenset[int]) -> list[tuple[int, Completion]]:
         """The finished completions of these rows, with the index of their request."""
         index = torch.tensor(rows, device=self._device)
-        token_ids, log_probs = self._token_ids[index].tolist(), self._log_probs[index].tolist()
+        states = (self._sampled, self._token_ids, self._log_probs)
         taken = []
-        for row, count, ids, values in zip(rows, self._sampled[index].tolist(), token_ids, log_probs, strict=True):
+        for row, count, ids, values in zip(rows, *(state[index].tolist() for state in states), strict=True):
             finish = "stop" if ids[count - 1] in stop_ids else "length"
             taken.append((self.requests[row], Completion(tuple(ids[:count]), tuple(values[:count]), finish)))
         return taken
@@ -98,7 +99,8 @@ class Slots:
     def release(self, rows: list[int]) -> tuple[Tensor, Tensor]:
         """Free these rows and close the gaps.
 
-        Returns (sources [m], targets [m]): the rows that moved and where to, for whoever keeps more about rows.
+        Returns (sources [m], targets [m]): the rows that moved and where to, for whoever keeps more about
+        rows.
         """
         gone = set(rows)
         remaining = self.num_active - len(gone)

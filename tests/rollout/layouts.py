@@ -8,10 +8,12 @@ from r1mega.config import LayoutConfig, ModelConfig
 from r1mega.config.model import Yarn
 from r1mega.record import Completion, SampleRequest, TrainSample
 
-# Weights ten times as large as usual make a model with strong opinions, so that a wrong position or expert shows.
+# Weights ten times as large as usual make a model with strong opinions, so that a wrong position or expert
+# shows.
 MODEL = ModelConfig(
-    vocab_size=200, hidden_size=64, num_layers=4, num_dense_layers=1, ffn_hidden_size=96, num_attention_heads=4,
-    q_lora_rank=32, kv_lora_rank=16, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=12, num_experts=8,
+    vocab_size=200, hidden_size=64, num_layers=4, num_dense_layers=1, ffn_hidden_size=96,
+    num_attention_heads=4, q_lora_rank=32, kv_lora_rank=16,
+    qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=12, num_experts=8,
     num_shared_experts=1, moe_ffn_hidden_size=32, num_experts_per_token=2, num_expert_groups=4,
     num_groups_per_token=2, num_mtp_layers=1, init_std=0.2, max_context=64)
 YARN = MODEL.model_copy(update={"yarn": Yarn(factor=4.0, original_context=16)})
@@ -41,7 +43,8 @@ def requests(count: int) -> list[SampleRequest]:
     made: list[SampleRequest] = []
     for index in range(count):
         prompt = tuple(draw.randrange(200) for _ in range(draw.randint(1, 30)))
-        made.append(SampleRequest(made[-1].prompt_ids if index % 3 == 2 else prompt, seed=index * 7919 + (1 << 61)))
+        again = index % 3 == 2
+        made.append(SampleRequest(made[-1].prompt_ids if again else prompt, seed=index * 7919 + (1 << 61)))
     return made
 
 
@@ -68,13 +71,14 @@ def sample_all(cases: list[Case]) -> list[tuple[dict[int, Completion], dict[int,
         got = Engine(chunks, groups, model, case.slots, **case.engine).generate(
             [asked[index] for index in mine], sampling)
         completions = dict(zip(mine, got, strict=True))
-        results.append((completions, trainer_log_probs(chunks, groups, asked, completions, case.temperature or 1.0)))
+        scored = trainer_log_probs(chunks, groups, asked, completions, case.temperature or 1.0)
+        results.append((completions, scored))
         parallel_state.destroy_model_parallel()
     return results
 
 
-def trainer_log_probs(chunks: list, groups: Any, asked: list[SampleRequest], completions: dict[int, Completion],
-                      temperature: float) -> dict[int, list[float]]:
+def trainer_log_probs(chunks: list, groups: Any, asked: list[SampleRequest],
+                      completions: dict[int, Completion], temperature: float) -> dict[int, list[float]]:
     """From the trainer's own pass over prompt and completion, without a cache."""
     from r1mega.data import pack
     from r1mega.training.learner import score_packs

@@ -20,12 +20,13 @@ def record(slots: Slots, first_row: int, tokens: list[int]) -> tuple[list[int], 
 def test_a_finished_row_is_filled_by_the_last_one():
     slots = Slots(4, Sampling(max_new_tokens=5, stop_ids=(STOP,)), CPU)
     slots.add([10, 11, 12, 13], [1, 2, 3, 4], [3, 7, 2, 4])
-    assert record(slots, 0, [5, 6, 7, 8]) == ([], 8)  # request 11: a prompt of 7, its new token goes to place 7
+    assert record(slots, 0, [5, 6, 7, 8]) == ([], 8)  # request 11 has a prompt of 7: places 0 to 7
     assert slots.positions.tolist() == [3, 7, 2, 4] and slots.tokens.tolist() == [5, 6, 7, 8]
     done, length = record(slots, 0, [STOP, STOP, 17, 18])
     assert (done, length) == ([0, 1], 9)
     assert slots.take(done, frozenset({STOP})) == [
-        (10, Completion((5, STOP), (-5.0, -99.0), "stop")), (11, Completion((6, STOP), (-6.0, -99.0), "stop"))]
+        (10, Completion((5, STOP), (-5.0, -99.0), "stop")),
+        (11, Completion((6, STOP), (-6.0, -99.0), "stop"))]
     sources, targets = slots.release(done)
     assert (sources.tolist(), targets.tolist()) == ([2, 3], [0, 1])
     assert slots.requests == [12, 13] and slots.num_free == 2
