@@ -1,0 +1,98 @@
+"""The doctor on machines that lack things, made of empty folders."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from r1mega.cli.doctor.finding import Level
+from r1mega.cli.doctor.fit import check_fit, state_bytes_per_rank
+from r1mega.cli.doctor.machine import GIB, num_cores
+from r1mega.cli.doctor.optional import check_apex
+from r1mega.cli.doctor.software import check_pins
+from r1mega.config import resolve_recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+def recipe(name: str, *overrides: str):
+    return resolve_recipe(ROOT / f"configs/{name}/zero.toml", overrides, files=False).recipe
+
+
+def apex_at(folder: Path, monkeypatch, *names: str):
+    (folder / "apex").mkdir()
+    (folder / "apex/__init__.py").write_text("raise RuntimeError('imported')\n")
+    for name in names:
+        (folder / "apex" / name).mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    return check_apex()
+
+
+def test_the_package_indexs_apex_is_named_an_impostor_and_not_imported(tmp_path: Path, monkeypatch) -> None:
+    finding = apex_at(tmp_path, monkeypatch, "lib")
+    assert finding.level is Level.PROBLEM
+    assert "impostor" in finding.text and "pip uninstall apex" in finding.text and str(tmp_path) in finding.text
+
+
+def test_nvidias_apex_without_its_extensions_is_said_to_be_so(tmp_path: Path, monkeypatch) -> None:
+    finding = apex_at(tmp_path, monkeypatch, "optimizers", "normalization")
+    assert finding.level is Level.OK
+    assert "without its CUDA extensions" in finding.text
+
+
+def test_versions_other_than_the_pinned_are_named(tmp_path: Path) -> None:
+    import pydantic
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text(f"# tested\npydantic=={pydantic.VERSION}\njinja2==0.1\nnot-installed==1.0\n")
+    (finding,) = check_pins(constraints)
+    assert finding.level is Level.ABSENT
+    assert "jinja2" in finding.text and "tested: 0.1" in finding.text
+    assert "pydantic" not in finding.text and "not-installed" not in finding.text
+
+
+def test_state_of_the_small_model_is_18_bytes_a_parameter_and_a_reference_in_bf16() -> None:
+    """One rank, bf16: weight 2, reference 2, fp32 gradient 4, fp32 master and two moments 12."""
+    from r1mega.model.counts import count_parameters
+    small = recipe("small")
+    assert state_bytes_per_rank(small) == 20 * count_parameters(small.model).total
+    without = recipe("small", "algorithm.kl_coef=0")
+    assert state_bytes_per_rank(without) == 18 * count_parameters(small.model).total
+
+
+def test_state_is_shared_out_over_the_ranks_that_split_it() -> None:
+    """Eight ranks, experts over all of them: an eighth of each expert part with its whole optimizer state; of the
+    other parameters a full copy, with an eighth of the optimizer state."""
+    from r1mega.model.counts import count_parameters
+    counts = count_parameters(recipe("small").model)
+    spread = recipe("small", f"layout.extends={ROOT}/configs/layouts/h100-8.toml")
+    others = counts.total - counts.routed_experts
+    assert state_bytes_per_rank(spread) == counts.routed_experts / 8 * 20 + others * (8 + 12 / 8)
+
+
+def test_a_model_too_large_for_the_gpu_is_a_problem_that_names_the_keys_to_turn() -> None:
+    findings = list(check_fit(recipe("small"), num_gpus=1, gpu_bytes=24 * GIB))
+    (memory,) = [finding for finding in findings if finding.subject == "memory"]
+    assert memory.level is Level.PROBLEM
+    assert "expert_parallel" in memory.text
+    findings = list(check_fit(recipe("small"), num_gpus=1, gpu_bytes=80 * GIB))
+    assert all(finding.level is Level.OK for finding in findings)
+
+
+def test_more_ranks_than_gpus_says_how_many_machines() -> None:
+    ranks = next(check_fit(recipe("full"), num_gpus=8, gpu_bytes=80 * GIB))
+    assert ranks.level is Level.ABSENT and "64 such machines" in ranks.text
+    crowded = next(check_fit(recipe("tiny", f"layout.data_parallel={4 * num_cores()}",
+                                    f"rollout.problems_per_step={4 * num_cores()}"), num_gpus=0, gpu_bytes=0))
+    assert crowded.level is Level.ABSENT and "take turns" in crowded.text
+
+
+def test_nothing_missing_makes_it_crash(tmp_path: Path) -> None:
+    """A Python that finds r1mega's source and none of the packages: no torch, no psutil, no metadata."""
+    program = (f"import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p] + [{str(ROOT)!r}]\n"
+               "from r1mega.cli.main import main; sys.exit(main(['doctor']))")
+    (tmp_path / "pydantic.py").write_text("")
+    done = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, cwd=tmp_path,
+                          env={"PATH": "", "HOME": os.environ.get("HOME", "/")})
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 1
+    assert "launch/setup" in done.stdout

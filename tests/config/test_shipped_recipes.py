@@ -1,0 +1,60 @@
+"""Every file in configs/ is valid, used, and what its comments say."""
+
+from pathlib import Path
+
+import pytest
+
+from r1mega.config import resolve_recipe
+from r1mega.config.schema import recipe_schema
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = sorted(path for path in CONFIGS.glob("*/*.toml") if path.parent.name not in ("models", "layouts"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_recipe_is_valid(path: Path) -> None:
+    recipe = resolve_recipe(path, files=False).recipe
+    assert recipe.name == f"{path.parent.name}-{path.stem}"
+    if recipe.start.model is None:
+        assert resolve_recipe(path).recipe == recipe
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("models/*.toml")), ids=lambda path: path.stem)
+def test_model_is_valid(path: Path) -> None:
+    overrides = [f"model.extends={path}", "tokenizer.vocab_size=256", "start.recipe=none"]
+    assert resolve_recipe(CONFIGS / "tiny/zero.toml", overrides).recipe.model.num_layers > 0
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("layouts/*.toml")), ids=lambda path: path.stem)
+def test_layout_holds_the_model_it_is_for_on_as_many_ranks_as_its_name_says(path: Path) -> None:
+    recipe = "tiny" if path.stem.startswith("cpu") else "full"
+    layout = resolve_recipe(CONFIGS / f"{recipe}/zero.toml", [f"layout.extends={path}"], files=False).recipe.layout
+    if path.stem.startswith("h100"):
+        assert layout.world_size == int(path.stem.partition("-")[2])
+
+
+def test_the_readme_lists_every_recipe_and_layout() -> None:
+    readme = (CONFIGS / "README.md").read_text()
+    for path in RECIPES:
+        assert f"`{path.parent.name}/{path.name}`" in readme
+    for path in CONFIGS.glob("layouts/*.toml"):
+        assert f"`{path.stem}`" in readme
+
+
+def test_the_editors_schema_is_current() -> None:
+    assert (CONFIGS / "recipe.schema.json").read_text() == recipe_schema(), \
+        "run: r1mega show --schema > configs/recipe.schema.json"
+
+
+def test_the_full_recipe_has_the_papers_numbers() -> None:
+    """arXiv 2501.12948v2: 32 questions x 16 outputs a step, rollouts of 8,192 outputs in 16 mini-batches, lr 3e-6,
+    KL 0.001, temperature 1, reference replaced every 400 steps, 10,400 steps. A step of ours is one rollout."""
+    recipe = resolve_recipe(CONFIGS / "full/zero.toml", files=False).recipe
+    rollout, algorithm = recipe.rollout, recipe.algorithm
+    outputs = rollout.problems_per_step * rollout.group_size
+    assert (outputs, rollout.group_size, algorithm.mini_batches) == (8192, 16, 16)
+    assert outputs // algorithm.mini_batches == 32 * 16
+    assert recipe.train.steps * algorithm.mini_batches == 10_400
+    assert algorithm.reference_interval * algorithm.mini_batches == 400
+    assert (recipe.optimizer.lr, algorithm.kl_coef, rollout.temperature) == (3e-6, 0.001, 1.0)
+    assert rollout.max_new_tokens == 32_768
