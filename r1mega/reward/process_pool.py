@@ -20,7 +20,7 @@ from r1mega.reward.scorer import Check, Verdict
 BATCH = 64  # checks in one message to a worker: enough to hide the round trip
 READ_BYTES = 1 << 16
 LONGEST_REPLY = 1 << 14  # a worker that writes more without a line's end has gone mad
-WALL_FACTOR, WALL_EXTRA_S = 5.0, 5.0  # of the CPU limit: for a worker that sleeps, or a machine that is overloaded
+WALL_FACTOR, WALL_EXTRA_S = 10.0, 30.0  # of the CPU limit: for a worker that sleeps, far beyond a busy machine
 NURSERY_S = 300.0  # loading every scorer takes 3 s on an idle machine
 MAX_ATTEMPTS = 2  # a check whose worker died of anything but its time may try once more, in a fresh worker
 MAX_RESTARTS = 3  # of the nursery, in one call
@@ -44,7 +44,7 @@ class ProcessPool:
 
     A check may use `timeout_s` seconds of CPU from its own start (waiting for a worker does not count), and
     `memory_mb` of memory. The CPU's clock, not the wall's, keeps rewards the same on a busy machine; a wall limit of
-    5 times as much and 5 s stands behind it.
+    10 times as much and 30 s stands behind it.
     """
 
     def __init__(self, config: RewardConfig):
