@@ -82,9 +82,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: any other line that is not such an object; names file and line.
     """
-    raw = path.read_bytes()
-    lines = raw.split(b"\n")
-    torn = lines.pop()  # b"" where the file ends in a newline, as it does unless the writer was killed
+    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
     records = []
     for number, line in enumerate(lines, 1):
         try:
@@ -92,9 +90,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             if not isinstance(record, dict) or type(record.get("step")) is not int:
                 raise ValueError("no object with an integer `step`")
         except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-            if number == len(lines) and not torn:
-                break  # a crash of the machine may leave a last line of the right length with wrong bytes
-            raise UserError(f"{path}:{number}: damaged line ({error}); "
-                            "mend or remove that line") from None
+            if number == len(lines):
+                break
+            raise UserError(f"{path}:{number}: damaged line ({error}); mend or remove that line") from None
         records.append(record)
     return records
