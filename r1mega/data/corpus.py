@@ -69,12 +69,12 @@ def _solve(problem: Problem, slip: Slip) -> tuple[list[str], str]:
 
 
 def _running_sum(problem: Problem, slip: Slip) -> tuple[list[str], str]:
-    """3 - 8 + 4 in steps: "3 - 8 = -5", "-5 + 4 = -1"."""
+    """3 - 8 + 4 in steps: "3-8=-5", "-5+4=-1"."""
     terms = re.findall(r"([+-]?)\s*(\d+)", problem.question)
     total, steps = int(terms[0][0] + terms[0][1]), []
     for sign, number in terms[1:]:
         result = slip(total + int(sign + number))
-        steps.append(f"{total} {sign} {number} = {result}")
+        steps.append(f"{total}{sign}{number}={result}")
         total = result
     return steps, str(total)
 

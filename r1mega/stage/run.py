@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from r1mega.config import Recipe, UserError, dump_recipe, load_recipe
-from r1mega.parallel import launch, start
+from r1mega.config import LayoutConfig, Recipe, UserError, dump_recipe, load_recipe
+from r1mega.parallel import launch, start, stop
 from r1mega.parallel.launch import adopt_slurm_task
 from r1mega.stage.prepare import load_prepared, prepare
 
@@ -28,7 +28,8 @@ def run_recipe(recipe: Recipe, recipe_path: Path) -> Path:
         prepare(recipe, run_dir, base_dir, start_model)
         (run_dir / "recipe.toml").write_text(dump_recipe(recipe))
     launch("r1mega.stage.run:run_rank", {
-        "run_dir": str(run_dir), "start_model": None if start_model is None else str(start_model)}, recipe.layout)
+        "run_dir": str(run_dir), "start_model": None if start_model is None else str(start_model),
+        "layout": recipe.layout.model_dump(), "seed": recipe.seed}, recipe.layout)
     return run_dir
 
 
@@ -38,8 +39,8 @@ def run_folder(recipe: Recipe) -> Path:
     return Path(recipe.runs_dir) / name
 
 
-def run_rank(run_dir: str, start_model: str | None) -> None:
-    """What every rank does."""
+def run_rank(run_dir: str, start_model: str | None, layout: dict[str, Any], seed: int) -> None:
+    """What every rank does. Nothing of the folder is read before rank 0, which prepared it, has joined."""
     import torch.distributed as dist
 
     from r1mega.stage.bench import open_bench
@@ -47,9 +48,9 @@ def run_rank(run_dir: str, start_model: str | None) -> None:
     from r1mega.stage.rl import rl
 
     folder = Path(run_dir)
-    recipe = load_recipe(folder / "recipe.toml")
-    groups = start(recipe.layout, recipe.seed)
+    groups = start(LayoutConfig(**layout), seed)
     dist.barrier()
+    recipe = load_recipe(folder / "recipe.toml")
     prepared = load_prepared(recipe, folder)
     begin = None if start_model is None else Path(start_model)
     with open_bench(recipe, folder, groups, prepared, begin) as bench:
@@ -59,6 +60,7 @@ def run_rank(run_dir: str, start_model: str | None) -> None:
             case "rl":
                 rl(bench)
     dist.barrier()
+    stop()  # the recipe that starts from this one may follow in the same process
 
 
 def newest_model(run_dir: Path, steps: int) -> Path | None:

@@ -1,0 +1,59 @@
+"""A run killed anywhere goes on by the same command, and nobody can tell from its metrics."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from r1mega.training.metrics import same_metrics
+from tests.e2e.recipes import ROOT, write_rl_recipe
+
+KILLED = -signal.SIGKILL
+
+
+def run(recipe: Path, point: str = "none", count: int = 1, rank: int = 0) -> subprocess.CompletedProcess:
+    """One start of the run on two ranks; the launcher's exit code is 0 only if both ranks ended well."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+               "-m", "tests.e2e.faulty_run", str(recipe), point, str(count), str(rank)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("RANK", None)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = run(write_rl_recipe(folder, "run"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "runs" / "run"
+
+
+def steps_logged(run_dir: Path) -> int:
+    return len((run_dir / "metrics.jsonl").read_text().splitlines())
+
+
+def test_a_rank_killed_at_rollout_reward_step_and_checkpoint_leaves_no_trace(undisturbed: Path, tmp_path: Path):
+    recipe = write_rl_recipe(tmp_path, "run")
+    run_dir = tmp_path / "runs" / "run"
+    # One run, killed five times on its way: each start gets a step or so further than the one before.
+    for point, count, rank in (("rollout", 2, 1), ("reward", 2, 0), ("step", 3, 1), ("checkpoint", 2, 1), ("rename", 1, 0)):
+        killed = run(recipe, point, count, rank)
+        assert killed.returncode != 0 and "SIGKILL" in killed.stderr, f"{point}: {killed.stderr[-2000:]}"
+        assert steps_logged(run_dir) < 6
+    finished = run(recipe)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert same_metrics(undisturbed, run_dir) == []
+
+
+def test_sigterm_saves_and_exits_and_the_same_command_goes_on(undisturbed: Path, tmp_path: Path):
+    recipe = write_rl_recipe(tmp_path, "run", every=100)  # only the signal and the last step save
+    run_dir = tmp_path / "runs" / "run"
+    stopped = run(recipe, "sigterm", 3, 1)  # in the second step, on one rank only: all must agree to stop
+    assert stopped.returncode == 0, stopped.stderr[-3000:]
+    assert [path.name for path in (run_dir / "checkpoints").glob("step-*")] == ["step-00000002"]
+    finished = run(recipe)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert same_metrics(undisturbed, run_dir) == []
