@@ -13,9 +13,10 @@ from r1mega.data.train_tokenizer import train_tokenizer
 
 _NEEDS_TORCH = {"pack": "packing", "pack_for_replicas": "packing", "empty_pack": "packing"}
 
-__all__ = [
-    "PromptSet", "Split", "Tokenizer", "empty_pack", "encode_prompt", "encode_prompts", "load_problems",  # noqa: F822
-    "pack", "pack_for_replicas", "problem_batch", "render_prompt", "split", "train_tokenizer",  # noqa: F822
+__all__ = [  # noqa: F822 (three of them come from __getattr__)
+    "PromptSet", "Split", "Tokenizer", "empty_pack", "encode_prompt", "encode_prompts", "load_problems",
+    "pack",
+    "pack_for_replicas", "problem_batch", "render_prompt", "split", "train_tokenizer",
 ]
 
 

@@ -1,7 +1,8 @@
 """Reasoning-gym entries as JSON and back.
 
-Their metadata holds tuples, sets, dates and dictionaries keyed by numbers, and some scorers care (rearc compares
-tuples), so plain JSON would change scores. Such values are written as one-key objects: {"%tuple": [1, 2]}.
+Their metadata holds tuples, sets, dates and dictionaries keyed by numbers, and some scorers care (rearc
+compares tuples), so plain JSON would change scores. Such values are written as one-key objects: {"%tuple":
+[1, 2]}.
 """
 
 import datetime

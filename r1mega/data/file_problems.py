@@ -19,10 +19,11 @@ def file_problems(source: FilesSource, base_dir: Path, where: str) -> list[Probl
     for text in source.paths:
         path = base_dir / text
         if not path.exists():
-            raise UserError(f"{where}: paths={text!r}: no such file ({path}); paths are relative to the recipe")
+            raise UserError(f"{where}: paths={text!r}: no such file ({path}); paths are relative to the "
+                            "recipe")
         if path.is_dir():
-            raise UserError(f"{where}: paths={text!r} is a folder; name its files (*.jsonl, *.parquet), "
-                            "or use kind=huggingface for a dataset folder")
+            raise UserError(f"{where}: paths={text!r} is a folder; name its files (*.jsonl, *.parquet), or "
+                            "use kind=huggingface for a dataset folder")
         if path.suffix in JSONL:
             rows = _jsonl_rows(path)
         elif path.suffix == ".parquet":
@@ -44,7 +45,9 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise UserError(f"{origin}: byte {error.start + 1} is not UTF-8; save the file as UTF-8") from None
+                raise UserError(
+                    f"{origin}: byte {error.start + 1} is not UTF-8; save the file as UTF-8"
+                ) from None
             if line.strip():
                 yield origin, _json_line(line, origin)
 
@@ -69,7 +72,9 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a readable parquet file ({_first_line(error)}); write it again") from None
+        raise UserError(
+            f"{path}: not a readable parquet file ({_first_line(error)}); write it again"
+        ) from None
     for number, row in enumerate(table.to_pylist(), start=1):
         yield f"{path}: row {number}", row
 

@@ -10,16 +10,20 @@ from r1mega.record import Problem
 
 
 def hugging_face_problems(source: HuggingFaceSource, base_dir: Path, where: str) -> list[Problem]:
-    """The problems of one split. A path that exists under `base_dir` is a folder, any other a name on the hub."""
+    """The problems of one split. A path that exists under `base_dir` is a folder, any other a name on the
+    hub."""
     local = base_dir / source.path
     is_local = local.exists()
     if source.path.startswith((".", "/", "~")) and not is_local:
-        raise UserError(f"{where}: path={source.path!r}: no such folder ({local}); paths are relative to the recipe")
+        raise UserError(f"{where}: path={source.path!r}: no such folder ({local}); paths are relative to the "
+                        "recipe")
     if is_local and not any(entry.is_file() for entry in local.rglob("*")):
-        raise UserError(f"{where}: path={source.path!r}: the folder is empty; put *.jsonl or *.parquet files in it")
+        raise UserError(f"{where}: path={source.path!r}: the folder is empty; put *.jsonl or *.parquet files "
+                        "in it")
     dataset = _load(source, str(local) if is_local else source.path, where)
     task = Path(source.path).name
-    return [row_to_problem(row, source.fields, source.scorer, task, f"{source.path}[{source.split}] row {number}")
+    return [row_to_problem(row, source.fields, source.scorer, task, f"{source.path}[{source.split}] row "
+                                                                    f"{number}")
             for number, row in enumerate(dataset, start=1)]
 
 
@@ -31,15 +35,21 @@ def _load(source: HuggingFaceSource, path: str, where: str) -> Any:
     try:
         return datasets.load_dataset(path, source.name, split=source.split)
     except datasets.exceptions.DatasetNotFoundError as error:
-        raise UserError(f"{named}: not found, or not open to you ({_first_line(error)}); check the name, log in "
-                        "with `hf auth login`, or use a local folder") from None
+        raise UserError(
+            f"{named}: not found, or not open to you ({_first_line(error)}); check the name, log "
+            "in with `hf auth login`, or use a local folder"
+        ) from None
     except (ConnectionError, TimeoutError) as error:
-        raise UserError(f"{named}: the hub cannot be reached ({_first_line(error)}); "
-                        "download the dataset where there is a network and give its folder as path") from None
+        raise UserError(
+            f"{named}: the hub cannot be reached ({_first_line(error)}); download the dataset "
+            "where there is a network and give its folder as path"
+        ) from None
     except Exception as error:  # the library raises its own, pyarrow's, fsspec's and httpx's errors
         if "split" in str(error).lower():
             raise UserError(f"{named}: split={source.split!r}: {_first_line(error)}") from None
-        raise UserError(f"{named}: cannot be loaded ({_first_line(error)}); check path, name and split") from None
+        raise UserError(
+            f"{named}: cannot be loaded ({_first_line(error)}); check path, name and split"
+        ) from None
 
 
 def _first_line(error: Exception) -> str:

@@ -11,12 +11,12 @@ def problem_batch(step: int, num_train: int, problems_per_step: int, seed: int) 
     """Indices (into `num_train` problems) of step `step` (from 0): all different.
 
     Steps cut a stream of epochs into equal pieces; in each epoch every problem comes once, in an order that
-    depends on (seed, epoch). Where a step spans two epochs, the second one begins with problems that the step has
-    not already taken from the first.
+    depends on (seed, epoch). Where a step spans two epochs, the second one begins with problems that the step
+    has not already taken from the first.
     """
     if problems_per_step > num_train:
-        raise UserError(f"rollout.problems_per_step={problems_per_step} is more than the {num_train} training "
-                        "problems; lower it or enlarge the sources")
+        raise UserError(f"rollout.problems_per_step={problems_per_step} is more than the {num_train} "
+                        "training problems; lower it or enlarge the sources")
     first, last = step * problems_per_step, (step + 1) * problems_per_step
     batch: list[int] = []
     for epoch in range(first // num_train, (last - 1) // num_train + 1):
@@ -47,6 +47,7 @@ def _epoch_order(epoch: int, num_train: int, problems_per_step: int, seed: int) 
 
 
 def _shuffle(epoch: int, num_train: int, seed: int) -> np.ndarray:
-    """[num_train] int64. Philox's raw stream is fixed by numpy's compatibility policy, its `permutation` is not."""
+    """[num_train] int64. Philox's raw stream is fixed by numpy's compatibility policy, its `permutation` is
+    not."""
     draws = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(num_train)
     return np.argsort(draws, kind="stable")

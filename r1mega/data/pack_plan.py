@@ -1,7 +1,7 @@
 """Which sequences share a pack, and which replica trains on it: arithmetic on lengths, without torch.
 
-DeepSeek-R1's trainer sorts by length, packs by best fit into chunks of fixed size, and gives every data-parallel
-rank the same number of chunks (arXiv 2501.12948, supplement, on the RL infrastructure).
+DeepSeek-R1's trainer sorts by length, packs by best fit into chunks of fixed size, and gives every
+data-parallel rank the same number of chunks (arXiv 2501.12948, supplement, on the RL infrastructure).
 """
 
 from bisect import bisect_left, insort
@@ -11,11 +11,12 @@ from collections.abc import Sequence
 def plan_packs(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """Best-fit decreasing: packs of indices whose lengths sum to at most `max_tokens`.
 
-    A longer sequence has a pack of its own. Depends on `lengths` alone; indices in a pack ascend, and packs are
-    ordered by their first index.
+    A longer sequence has a pack of its own. Depends on `lengths` alone; indices in a pack ascend, and packs
+    are ordered by their first index.
     """
     packs: list[list[int]] = []
-    gaps: list[tuple[int, int]] = []  # (tokens left, pack), sorted: the best fit is the first with enough left
+    # (Tokens left, pack), sorted: the best fit is the first with enough left
+    gaps: list[tuple[int, int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         fit = bisect_left(gaps, (lengths[index], -1))
         if fit == len(gaps):
@@ -33,9 +34,10 @@ def plan_packs(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
 def plan_replicas(lengths: Sequence[int], max_tokens: int, num_replicas: int) -> list[list[list[int]]]:
     """`plan_packs` dealt to replicas: replica -> its packs -> indices, as many packs on every replica.
 
-    To make the number come out even, the fullest packs that hold several sequences are halved; only where none are
-    left, empty packs fill up (at least one pack each, so that all replicas run the same collectives). Then the fullest
-    pack left goes to the replica with the fewest tokens that still lacks packs.
+    To make the number come out even, the fullest packs that hold several sequences are halved; only where
+    none are left, empty packs fill up (at least one pack each, so that all replicas run the same
+    collectives). Then the fullest pack left goes to the replica with the fewest tokens that still lacks
+    packs.
     """
     packs = plan_packs(lengths, max_tokens)
     tokens = [sum(lengths[i] for i in pack) for pack in packs]

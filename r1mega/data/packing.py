@@ -14,9 +14,9 @@ from r1mega.record import PackedBatch, TrainSample
 def pack(samples: Sequence[TrainSample], max_tokens: int, multiple_of: int, pad_id: int) -> list[PackedBatch]:
     """Best-fit-decreasing packs of at most `max_tokens` tokens, each padded to a multiple of `multiple_of`.
 
-    A longer sample has a pack of its own. The same samples give the same packs; within one, sequences keep the order
-    of `samples`. `multiple_of` is what tensor and context parallelism must divide. Raises ValueError when samples
-    differ in the names of their arrays, or one is empty or ragged.
+    A longer sample has a pack of its own. The same samples give the same packs; within one, sequences keep
+    the order of `samples`. `multiple_of` is what tensor and context parallelism must divide. Raises
+    ValueError when samples differ in the names of their arrays, or one is empty or ragged.
     """
     _check(samples)
     plan = plan_packs([len(sample.token_ids) for sample in samples], max_tokens)
@@ -43,11 +43,15 @@ def empty_pack(multiple_of: int, pad_id: int, like: Sequence[TrainSample] = ()) 
     T = multiple_of
     first = like[0] if like else TrainSample((), ())
     return PackedBatch(
-        token_ids=torch.full((T,), pad_id, dtype=torch.int64), targets=torch.full((T,), pad_id, dtype=torch.int64),
-        loss_mask=torch.zeros(T), cu_seqlens=torch.tensor([0, T], dtype=torch.int32),
-        sequence_ids=torch.full((T,), -1, dtype=torch.int64), num_sequences=0,
+        token_ids=torch.full((T,), pad_id, dtype=torch.int64),
+        targets=torch.full((T,), pad_id, dtype=torch.int64),
+        loss_mask=torch.zeros(T),
+        cu_seqlens=torch.tensor([0, T], dtype=torch.int32),
+        sequence_ids=torch.full((T,), -1, dtype=torch.int64),
+        num_sequences=0,
         per_token={name: torch.zeros(T) for name in first.per_token},
-        per_sample={name: torch.zeros(0) for name in first.per_sample})
+        per_sample={name: torch.zeros(0) for name in first.per_sample},
+    )
 
 
 def _build(samples: Sequence[TrainSample], multiple_of: int, pad_id: int) -> PackedBatch:
@@ -57,7 +61,7 @@ def _build(samples: Sequence[TrainSample], multiple_of: int, pad_id: int) -> Pac
     ends = [0]
     for length in lengths:
         ends.append(ends[-1] + length)
-    if T > used:
+    if used < T:
         ends.append(T)
     sequence_ids = torch.full((T,), -1, dtype=torch.int64)
     sequence_ids[:used] = torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(lengths))
@@ -66,11 +70,17 @@ def _build(samples: Sequence[TrainSample], multiple_of: int, pad_id: int) -> Pac
         targets=_lay([_shift(sample.token_ids, pad_id) for sample in samples], T, pad_id, torch.int64),
         loss_mask=_lay([_shift(sample.loss_mask, 0) for sample in samples], T, 0, torch.float32),
         cu_seqlens=torch.tensor(ends, dtype=torch.int32),
-        sequence_ids=sequence_ids, num_sequences=len(samples),
-        per_token={name: _lay([_shift(sample.per_token[name], 0.0) for sample in samples], T, 0.0, torch.float32)
-                   for name in samples[0].per_token},
-        per_sample={name: torch.tensor([sample.per_sample[name] for sample in samples], dtype=torch.float32)
-                    for name in samples[0].per_sample})
+        sequence_ids=sequence_ids,
+        num_sequences=len(samples),
+        per_token={
+            name: _lay([_shift(sample.per_token[name], 0.0) for sample in samples], T, 0.0, torch.float32)
+            for name in samples[0].per_token
+        },
+        per_sample={
+            name: torch.tensor([sample.per_sample[name] for sample in samples], dtype=torch.float32)
+            for name in samples[0].per_sample
+        },
+    )
 
 
 def _shift(values: Sequence[float], last: float) -> tuple[float, ...]:
@@ -89,11 +99,16 @@ def _check(samples: Sequence[TrainSample]) -> None:
         length = len(sample.token_ids)
         if not length:
             raise ValueError(f"sample {number} has no tokens")
-        ragged = {name: len(values) for name, values in (("loss_mask", sample.loss_mask), *sample.per_token.items())
-                  if len(values) != length}
+        ragged = {
+            name: len(values)
+            for name, values in (("loss_mask", sample.loss_mask), *sample.per_token.items())
+            if len(values) != length
+        }
         if ragged:
-            raise ValueError(f"sample {number} has {length} tokens but {ragged}: per-token arrays must be as long")
+            raise ValueError(f"sample {number} has {length} tokens but {ragged}: per-token arrays must be as "
+                             "long")
         if (sample.per_token.keys(), sample.per_sample.keys()) != (
                 samples[0].per_token.keys(), samples[0].per_sample.keys()):
-            raise ValueError(f"sample {number} has arrays {sorted(sample.per_token)} and {sorted(sample.per_sample)}, "
-                             f"sample 0 {sorted(samples[0].per_token)} and {sorted(samples[0].per_sample)}")
+            raise ValueError(f"sample {number} has arrays {sorted(sample.per_token)} and "
+                             f"{sorted(sample.per_sample)}, sample 0 {sorted(samples[0].per_token)} and "
+                             f"{sorted(samples[0].per_sample)}")

@@ -11,10 +11,12 @@ from r1mega.record import Problem
 
 
 def load_problems(config: DataConfig, base_dir: Path) -> list[Problem]:
-    """All problems of `config.sources`, in the order of the sources; duplicates are left for `split` to remove.
+    """All problems of `config.sources`, in the order of the sources; duplicates are left for `split` to
+    remove.
 
     `base_dir` is the recipe's folder, against which relative paths are read. Every problem's metadata has an
-    `origin` ("problems.jsonl:17") for messages. Raises UserError for anything wrong in the recipe or the files.
+    `origin` ("problems.jsonl:17") for messages. Raises UserError for anything wrong in the recipe or the
+    files.
     """
     problems: list[Problem] = []
     for number, source in enumerate(config.sources):

@@ -21,11 +21,12 @@ class PromptSet:
 
 
 def encode_prompt(tokenizer: Tokenizer, template: ChatTemplate, problem: Problem) -> tuple[int, ...]:
-    """Token ids of one prompt. Special tokens written in the template are meant; one in a question is an error."""
+    """Token ids of one prompt. Special tokens written in the template are meant; one in a question is an
+    error."""
     for text in tokenizer.special_texts:
         if text in problem.question:
-            raise UserError(f"{_origin(problem)}: the question contains the tokenizer's special token {text!r}; "
-                            "remove it from the question, or drop this problem")
+            raise UserError(f"{_origin(problem)}: the question contains the tokenizer's special token "
+                            f"{text!r}; remove it from the question, or drop this problem")
     return tuple(tokenizer.encode(render_prompt(template, problem.question), parse_special=True))
 
 
@@ -42,11 +43,12 @@ def encode_prompts(problems: Sequence[Problem], tokenizer: Tokenizer, template: 
             kept.append(problem)
             prompt_ids.append(ids)
         elif config.overlong_prompts == "error":
-            raise UserError(f"{_origin(problem)}: the prompt has {len(ids)} tokens, data.max_prompt_tokens={limit}; "
-                            "raise the limit, shorten the question, or set data.overlong_prompts=\"drop\"")
+            raise UserError(f"{_origin(problem)}: the prompt has {len(ids)} tokens, "
+                            f"data.max_prompt_tokens={limit}; raise the limit, shorten the question, or set "
+                            "data.overlong_prompts=\"drop\"")
     if problems and not kept:
-        raise UserError(f"data.max_prompt_tokens={limit}: all {len(problems)} prompts are longer (up to {longest} "
-                        "tokens) and dropped; raise the limit")
+        raise UserError(f"data.max_prompt_tokens={limit}: all {len(problems)} prompts are longer (up to "
+                        f"{longest} tokens) and dropped; raise the limit")
     return PromptSet(kept, prompt_ids, dropped=len(problems) - len(kept))
 
 

@@ -15,8 +15,8 @@ def row_to_problem(row: Any, fields: Fields, scorer: str, task: str, origin: str
     `origin` ("problems.jsonl:17") starts every error and is kept as metadata["origin"].
     """
     if not isinstance(row, Mapping):
-        raise UserError(f"{origin}: expected an object such as {{\"{fields.question}\": …, \"{fields.answer}\": …}}, "
-                        f"found {_kind(row)}")
+        raise UserError(f"{origin}: expected an object such as {{\"{fields.question}\": …, "
+                        f"\"{fields.answer}\": …}}, found {_kind(row)}")
     question = _text(row, "question", fields.question, origin)
     answer = _text(row, "answer", fields.answer, origin)
     return Problem(task=task, question=question, answer=answer, scorer=scorer, metadata={"origin": origin})
@@ -31,14 +31,16 @@ def _text(row: Mapping[str, Any], role: str, column: str, origin: str) -> str:
         value = str(value)
     if not isinstance(value, str):
         legal = "text or a number" if role == "answer" else "text"
-        raise UserError(f"{origin}: field {column!r} is {_kind(value)}; fields.{role} must name a field with {legal}")
+        raise UserError(f"{origin}: field {column!r} is {_kind(value)}; fields.{role} must name a field with "
+                        f"{legal}")
     if not value.strip():
-        raise UserError(f"{origin}: field {column!r} is empty; every problem needs a {role}: fill or remove this row")
+        raise UserError(f"{origin}: field {column!r} is empty; every problem needs a {role}: fill or remove "
+                        "this row")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{origin}: field {column!r} has a lone surrogate (U+{ord(value[error.start]):04X}) at "
-                        f"character {error.start}, which no tokenizer can read; remove it") from None
+        raise UserError(f"{origin}: field {column!r} has a lone surrogate (U+{ord(value[error.start]):04X}) "
+                        f"at character {error.start}, which no tokenizer can read; remove it") from None
     return value
 
 

@@ -22,11 +22,12 @@ class Split:
 
 
 def split(problems: Sequence[Problem], heldout: int) -> Split:
-    """Hold out the `heldout` problems whose hash of the id is smallest; train on the rest, in their given order.
+    """Hold out the `heldout` problems whose hash of the id is smallest; train on the rest, in their given
+    order.
 
-    The choice depends on the contents alone: not on the order, the sources' seeds nor the run's. Of problems that
-    ask the same question (whatever their task's name or answer) only the one with the smallest id is kept, so no
-    held-out question can be trained on.
+    The choice depends on the contents alone: not on the order, the sources' seeds nor the run's. Of problems
+    that ask the same question (whatever their task's name or answer) only the one with the smallest id is
+    kept, so no held-out question can be trained on.
     """
     kept: dict[str, Problem] = {}
     for problem in problems:
@@ -36,8 +37,9 @@ def split(problems: Sequence[Problem], heldout: int) -> Split:
     unique = list(kept.values())
     duplicates = len(problems) - len(unique)
     if heldout >= len(unique):
-        raise UserError(f"data.heldout_problems={heldout} leaves nothing to train on: the sources hold {len(unique)} "
-                        f"different problems ({duplicates} duplicates removed); enlarge size or lower heldout_problems")
+        raise UserError(f"data.heldout_problems={heldout} leaves nothing to train on: the sources hold "
+                        f"{len(unique)} different problems ({duplicates} duplicates removed); enlarge size "
+                        "or lower heldout_problems")
     ranked = sorted(unique, key=_heldout_rank)
     chosen = {problem.id for problem in ranked[:heldout]}
     return Split(train=[problem for problem in unique if problem.id not in chosen],

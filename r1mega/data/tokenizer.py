@@ -16,8 +16,9 @@ TOKENIZER_FILE = "tokenizer.json"
 class Tokenizer:
     """A tokenizer with its end-of-sequence and padding tokens.
 
-    `eos_id` ends a sequence; `pad_id` fills up packs (the same as `eos_id` where the tokenizer has none of its own);
-    `vocab_size` counts added tokens; `special_texts` are the texts of the tokens that `encode` only makes on request.
+    `eos_id` ends a sequence; `pad_id` fills up packs (the same as `eos_id` where the tokenizer has none of
+    its own); `vocab_size` counts added tokens; `special_texts` are the texts of the tokens that `encode` only
+    makes on request.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, eos_token: str, pad_token: str | None = None):
@@ -34,8 +35,8 @@ class Tokenizer:
     def encode(self, text: str, parse_special: bool = False) -> list[int]:
         """Token ids, nothing added at the ends.
 
-        Text that looks like a special token ("<eos>") is ordinary text unless `parse_special`: data must not be able
-        to end its own sequence. Think and answer tags are never special.
+        Text that looks like a special token ("<eos>") is ordinary text unless `parse_special`: data must not
+        be able to end its own sequence. Think and answer tags are never special.
         """
         self._backend.encode_special_tokens = not parse_special
         return self._backend.encode(text, add_special_tokens=False).ids
@@ -43,7 +44,9 @@ class Tokenizer:
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of every text, several times as fast for long lists."""
         self._backend.encode_special_tokens = True
-        return [encoding.ids for encoding in self._backend.encode_batch(list(texts), add_special_tokens=False)]
+        return [
+            encoding.ids for encoding in self._backend.encode_batch(list(texts), add_special_tokens=False)
+        ]
 
     def decode(self, token_ids: Sequence[int], skip_special: bool = False) -> str:
         """The text of `token_ids`; `skip_special` leaves out padding and end of sequence, never the tags.
@@ -53,17 +56,21 @@ class Tokenizer:
         return self._backend.decode(list(token_ids), skip_special_tokens=skip_special)
 
     def save(self, folder: Path) -> None:
-        """Write `folder`/tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer reads too."""
+        """Write `folder`/tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer reads
+        too."""
         folder.mkdir(parents=True, exist_ok=True)
         self._backend.encode_special_tokens = False  # how others expect to find it
         self._backend.save(str(folder / TOKENIZER_FILE))
         about = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.eos_token,
                  "pad_token": self.pad_token, "clean_up_tokenization_spaces": False}
-        (folder / CONFIG_FILE).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / CONFIG_FILE).write_text(
+            json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
     @classmethod
     def load(cls, path_or_name: str | Path) -> Self:
-        """A folder with a tokenizer.json (ours or anyone's), else what transformers' AutoTokenizer finds there.
+        """A folder with a tokenizer.json (ours or anyone's), else what transformers' AutoTokenizer finds
+        there.
 
         Raises UserError when there is none, or it lacks an end-of-sequence token.
         """
@@ -73,13 +80,13 @@ class Tokenizer:
         else:
             backend, eos, pad = _read_with_transformers(str(path_or_name))
         if not eos:
-            raise UserError(f"{path_or_name}: tokenizer has no end-of-sequence token; "
-                            f"set eos_token in {folder / CONFIG_FILE}")
+            raise UserError(f"{path_or_name}: tokenizer has no end-of-sequence token; set eos_token in "
+                            f"{folder / CONFIG_FILE}")
         try:
             return cls(backend, eos, pad)
         except ValueError as error:
-            raise UserError(f"{path_or_name}: {error}; set eos_token and pad_token in {CONFIG_FILE} to tokens of "
-                            f"{TOKENIZER_FILE}") from None
+            raise UserError(f"{path_or_name}: {error}; set eos_token and pad_token in {CONFIG_FILE} to "
+                            f"tokens of {TOKENIZER_FILE}") from None
 
     def _id(self, token: str) -> int:
         token_id = self._backend.token_to_id(token)
@@ -92,12 +99,16 @@ def _read_folder(folder: Path) -> tuple[tokenizers.Tokenizer, str | None, str | 
     try:
         backend = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER_FILE))
     except Exception as error:  # the library raises a bare Exception
-        raise UserError(f"{folder / TOKENIZER_FILE}: not a tokenizer ({str(error)[:160]}); copy it again") from None
+        raise UserError(
+            f"{folder / TOKENIZER_FILE}: not a tokenizer ({str(error)[:160]}); copy it again"
+        ) from None
     backend.no_truncation()
     backend.no_padding()
     about_file = folder / CONFIG_FILE
     if not about_file.is_file():
-        raise UserError(f"{about_file}: missing; it names the end of sequence, e.g. {{\"eos_token\": \"<eos>\"}}")
+        raise UserError(
+            f"{about_file}: missing; it names the end of sequence, e.g. {{\"eos_token\": \"<eos>\"}}"
+        )
     try:
         about = json.loads(about_file.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -1,12 +1,14 @@
 """Tokenizers made from the run's own texts.
 
-Two kinds, by size. From `BYTE_LEVEL` tokens up: byte-level BPE, which reads any text. Below it 256 bytes would eat
-the vocabulary, and merges of frequent letter pairs would spend a good part of it on fragments that only lead to
-longer ones. So a small tokenizer has the characters of its texts, and as whole words those that recur in many texts:
-the fixed words of prompts become one token each, everything that varies (digits, words to be spelled) stays
-characters, and no character hides in an odd fragment. What it has never seen becomes <unk>.
+Two kinds, by size. From `BYTE_LEVEL` tokens up: byte-level BPE, which reads any text. Below it 256 bytes
+would eat the vocabulary, and merges of frequent letter pairs would spend a good part of it on fragments that
+only lead to longer ones. So a small tokenizer has the characters of its texts, and as whole words those that
+recur in many texts: the fixed words of prompts become one token each, everything that varies (digits, words
+to be spelled) stays characters, and no character hides in an odd fragment. What it has never seen becomes
+<unk>.
 
-Both split digits one by one, and give each think and answer tag a token of its own that decoding always shows.
+Both split digits one by one, and give each think and answer tag a token of its own that decoding always
+shows.
 """
 
 import re
@@ -25,7 +27,8 @@ BYTE_LEVEL = 512  # 256 bytes and at least as many merges and specials
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 RECURRING = 0.05  # share of the texts that a word must occur in to become a token
 
-# With the space before it, so that a sentence is one token a word; signs likewise, but digits stay themselves.
+# With the space before it, so that a sentence is one token a word; signs likewise, but digits stay
+# themselves.
 _WORD = re.compile(r" ?[A-Za-z]{2,}| [^\sA-Za-z0-9]")
 
 
@@ -38,12 +41,18 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, template: ChatTemplat
     texts = list(texts)
     if not any(texts):
         raise UserError("tokenizer.kind='train': there is no text to train on; check data.sources")
-    tags = list(dict.fromkeys([template.think_open, template.think_close, template.answer_open, template.answer_close]))
+    tags = list(
+        dict.fromkeys(
+            [template.think_open, template.think_close, template.answer_open, template.answer_close]
+        )
+    )
     if vocab_size >= BYTE_LEVEL:
         backend = _byte_level(texts, vocab_size, tags)
     else:
         backend = _characters_and_words(texts, vocab_size, tags)
-    backend.add_special_tokens([tokenizers.AddedToken(text, special=True, normalized=False) for text in (PAD, EOS)])
+    backend.add_special_tokens(
+        [tokenizers.AddedToken(text, special=True, normalized=False) for text in (PAD, EOS)]
+    )
     backend.add_tokens([tokenizers.AddedToken(tag, special=False, normalized=False) for tag in tags])
     return Tokenizer(backend, eos_token=EOS, pad_token=PAD)
 
@@ -54,8 +63,12 @@ def _byte_level(texts: Sequence[str], vocab_size: int, tags: Sequence[str]) -> t
         pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
     backend.decoder = decoders.ByteLevel()
     # Tags come after training: a token that was ever special stays so, and plain text could not make it.
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size - len(tags), special_tokens=[PAD, EOS], show_progress=False,
-                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(tags),
+        special_tokens=[PAD, EOS],
+        show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
     backend.train_from_iterator(sorted(_without_tags(texts, tags)), trainer)
     return backend
 
@@ -65,13 +78,15 @@ def _characters_and_words(texts: Sequence[str], vocab_size: int, tags: Sequence[
     characters = sorted(set(chain("0123456789", *chain(*pieces))))
     fixed = [PAD, EOS, UNKNOWN, *tags, *characters]
     if len(fixed) > vocab_size:
-        raise UserError(f"tokenizer.vocab_size={vocab_size} is too small: the texts have {len(characters)} different "
-                        f"characters and there are {len(fixed) - len(characters)} special tokens and tags; "
-                        f"use at least {len(fixed)}, or {BYTE_LEVEL} for one that reads any text")
+        raise UserError(f"tokenizer.vocab_size={vocab_size} is too small: the texts have {len(characters)} "
+                        f"different characters and there are {len(fixed) - len(characters)} special tokens "
+                        f"and tags; use at least {len(fixed)}, or {BYTE_LEVEL} for one that reads any text")
     words = _recurring_words(pieces)[:vocab_size - len(fixed)]
     vocabulary = {token: number for number, token in enumerate([*fixed, *words])}
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(_word_or_character(words)), behavior="isolated")
+    backend.pre_tokenizer = pre_tokenizers.Split(
+        tokenizers.Regex(_word_or_character(words)), behavior="isolated"
+    )
     backend.decoder = decoders.Fuse()
     backend.add_special_tokens([tokenizers.AddedToken(UNKNOWN, special=True, normalized=False)])
     return backend

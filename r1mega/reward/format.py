@@ -7,8 +7,9 @@ from r1mega.config.data import ChatTemplate
 
 
 def is_well_formed(completion: str, template: ChatTemplate) -> bool:
-    """Whether a completion is `<think>…</think>` and then `<answer>…</answer>`: each tag exactly once, in this order,
-    and only white space before, between and after. With `think_in_prompt` it starts inside the reasoning."""
+    """Whether a completion is `<think>…</think>` and then `<answer>…</answer>`: each tag exactly once, in
+    this order, and only white space before, between and after. With `think_in_prompt` it starts inside the
+    reasoning."""
     tags = [template.think_open, template.think_close, template.answer_open, template.answer_close]
     if template.think_in_prompt:
         if template.think_open in completion:

@@ -1,10 +1,11 @@
 """The parent of checking processes: imports what scorers need once, and forks a worker whenever asked.
 
-Started by process_pool.py as a fresh interpreter with an environment of its own, it has no threads, no torch and no
-secrets; so forking it is safe and takes milliseconds, where starting a worker from nothing takes seconds.
+Started by process_pool.py as a fresh interpreter with an environment of its own, it has no threads, no torch
+and no secrets; so forking it is safe and takes milliseconds, where starting a worker from nothing takes
+seconds.
 
-Messages on the control socket (one JSON object each): {"load": [scorers]}, {"spawn": {"cpu_seconds", "memory_mb"}}
-with the worker's end of a channel, {"reap": pid}. Each is answered by one object.
+Messages on the control socket (one JSON object each): {"load": [scorers]}, {"spawn": {"cpu_seconds",
+"memory_mb"}} with the worker's end of a channel, {"reap": pid}. Each is answered by one object.
 """
 
 import ctypes
@@ -27,7 +28,8 @@ PARENT_CHECK_S = 2.0  # a copy of the socket may outlive the parent in some othe
 
 def main(control_fd: int) -> None:
     """Serve the process at the other end of `control_fd` until it closes or dies."""
-    for ignored in (signal.SIGTERM, signal.SIGINT):  # a job that is asked to stop still has to finish its step
+    # A job that is asked to stop still has to finish its step
+    for ignored in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ignored, signal.SIG_IGN)
     libc = ctypes.CDLL(None, use_errno=True)
     parent = os.getppid()
@@ -45,7 +47,9 @@ def main(control_fd: int) -> None:
     # Workers die with this process.
 
 
-def _obey(request: dict[str, Any], descriptors: list[int], libc: ctypes.CDLL, control: socket.socket) -> dict[str, Any]:
+def _obey(
+    request: dict[str, Any], descriptors: list[int], libc: ctypes.CDLL, control: socket.socket
+) -> dict[str, Any]:
     match request:
         case {"load": scorers}:
             for scorer in scorers:

@@ -20,7 +20,8 @@ from r1mega.reward.scorer import Check, Verdict
 BATCH = 64  # checks in one message to a worker: enough to hide the round trip
 READ_BYTES = 1 << 16
 LONGEST_REPLY = 1 << 14  # a worker that writes more without a line's end has gone mad
-WALL_FACTOR, WALL_EXTRA_S = 10.0, 30.0  # of the CPU limit: for a worker that sleeps, far beyond a busy machine
+# Of the CPU limit: for a worker that sleeps; far beyond what a busy machine makes of it.
+WALL_FACTOR, WALL_EXTRA_S = 10.0, 30.0
 NURSERY_S = 300.0  # loading every scorer takes 3 s on an idle machine
 MAX_ATTEMPTS = 2  # a check whose worker died of anything but its time may try once more, in a fresh worker
 MAX_RESTARTS = 3  # of the nursery, in one call
@@ -43,8 +44,8 @@ class ProcessPool:
     """`check` many answers; results come in the order of the questions and do not depend on one another.
 
     A check may use `timeout_s` seconds of CPU from its own start (waiting for a worker does not count), and
-    `memory_mb` of memory. The CPU's clock, not the wall's, keeps rewards the same on a busy machine; a wall limit of
-    10 times as much and 30 s stands behind it.
+    `memory_mb` of memory. The CPU's clock, not the wall's, keeps rewards the same on a busy machine; a wall
+    limit of 10 times as much and 30 s stands behind it.
     """
 
     def __init__(self, config: RewardConfig):
@@ -64,8 +65,8 @@ class ProcessPool:
             return
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(NURSERY_S)
-        # Only what an interpreter needs: no tokens, keys or addresses of the job; one hash seed, so that sets have
-        # the same order in every worker.
+        # Only what an interpreter needs: no tokens, keys or addresses of the job; one hash seed, so that sets
+        # have the same order in every worker.
         environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1",
                        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         with theirs:
@@ -109,8 +110,8 @@ class ProcessPool:
             except NurseryLost:
                 self.close()
         self.close()
-        raise RuntimeError(f"the process that starts answer checkers died {MAX_RESTARTS} times in a row; "
-                           "is the machine out of memory?")
+        raise RuntimeError(f"the process that starts answer checkers died {MAX_RESTARTS} times in a row; is "
+                           "the machine out of memory?")
 
     def _prepare(self, scorers: set[str]) -> None:
         missing = sorted(scorers - self._loaded)
@@ -135,7 +136,10 @@ class ProcessPool:
                         first = [waiting.popleft() for _ in range(min(share, len(waiting)))]
                         self._send(worker, first, checks)
                 busy = [worker.deadline for worker in self._workers if worker.indices]
-                ready = {key.data.pid: key.data for key, _ in selector.select(max(0.0, min(busy) - time.monotonic()))}
+                ready = {
+                    key.data.pid: key.data
+                    for key, _ in selector.select(max(0.0, min(busy) - time.monotonic()))
+                }
                 now = time.monotonic()
                 late = [worker for worker in self._workers
                         if worker.indices and worker.pid not in ready and now > worker.deadline]
@@ -185,7 +189,7 @@ class ProcessPool:
         if is_late or killed_by == signal.SIGPROF:
             clock = f"{self._wall_s:g} s" if is_late else f"{self._timeout_s:g} s of CPU"
             verdicts[culprit] = Verdict(False, f"timed out after {clock}")
-        elif attempts[culprit] < MAX_ATTEMPTS:  # something else may have killed it, or filled its memory before
+        elif attempts[culprit] < MAX_ATTEMPTS:  # another may have killed it, or filled its memory before
             self._send(fresh, [culprit], checks)
         elif killed_by:
             verdicts[culprit] = Verdict(False, f"the checker died twice ({signal.Signals(killed_by).name})")

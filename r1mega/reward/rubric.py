@@ -12,4 +12,6 @@ def weigh(parts: Mapping[str, float], weights: Mapping[str, float], notes: Mappi
     """
     if parts.keys() != weights.keys():
         raise ValueError(f"parts {sorted(parts)} and weights {sorted(weights)} must have the same names")
-    return Score(total=sum(weights[name] * part for name, part in parts.items()), parts=dict(parts), notes=dict(notes))
+    return Score(
+        total=sum(weights[name] * part for name, part in parts.items()), parts=dict(parts), notes=dict(notes)
+    )

@@ -1,7 +1,8 @@
 """Is an answer right? The rules themselves, run in checking processes (see worker.py), never in a trainer's.
 
-R1's accuracy reward is right or wrong. Reasoning-gym's scorers give some wrong answers a little (0.01 for any number,
-a share for an answer that contains the right one), which a policy would learn to collect; so 1 counts and nothing less.
+R1's accuracy reward is right or wrong. Reasoning-gym's scorers give some wrong answers a little (0.01 for any
+number, a share for an answer that contains the right one), which a policy would learn to collect; so 1 counts
+and nothing less.
 """
 
 import ast
@@ -17,12 +18,20 @@ from r1mega.reward.safe_expression import parse_expression
 
 RIGHT = 1.0 - 1e-6
 
-# reasoning-gym 0.1.25: scorers that hand the model's answer to eval(), or to sympy's parse_expr, which is eval() too.
-EVALUATES_LITERALS = ("algorithmic.string_insertion", "algorithmic.spiral_matrix", "algorithmic.binary_matrix",
-                      "games.n_queens")
+# reasoning-gym 0.1.25: scorers that hand the model's answer to eval(), or to sympy's parse_expr, which is
+# eval() too.
+EVALUATES_LITERALS = (
+    "algorithmic.string_insertion",
+    "algorithmic.spiral_matrix",
+    "algorithmic.binary_matrix",
+    "games.n_queens",
+)
 PARSES_EXPRESSIONS = ("games.puzzle24", "games.countdown")
 PARSES_WITH_SYMPY = {"algebra.simple_integration": "sympy", "algebra.intermediate_integration": "sympy",
                      "algebra.polynomial_multiplication": "sp"}
+
+# reasoning-gym 0.1.25: the scorer compares bool(answer) with bool(expected), so any text at all is right.
+SCORED_BY_TEXT = ("game_of_life_halting",)
 
 
 class Verdict(NamedTuple):
@@ -50,7 +59,8 @@ def load_scorer(scorer: str) -> None:
             import_module("reasoning_gym")
             _close_eval()
         case "math":
-            logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time limits are off
+            # It warns that its own time limits are off.
+            logging.getLogger("math_verify").setLevel(logging.ERROR)
             for answer in ("0.5", "\\sqrt{2}", "x = 1", "\\{1, 2\\}", "\\sum_{i=1}^{3} i", "5\\%"):
                 _is_equal_maths("1/2", answer)
 
@@ -73,9 +83,17 @@ def is_same_text(expected: str, answer: str) -> bool:
 
 
 def _reasoning_gym(check: Check) -> Verdict:
+    if check.task in SCORED_BY_TEXT:
+        return Verdict(is_same_text(check.expected, check.answer))
     expected = None if check.metadata.get("no_answer") else check.expected
-    entry = {"question": check.question, "answer": expected, "metadata": decode_value(check.metadata["entry"])}
-    dataset = _task(check.task, repr(sorted(check.metadata["options"].items())), _Options(check.metadata["options"]))
+    entry = {
+        "question": check.question,
+        "answer": expected,
+        "metadata": decode_value(check.metadata["entry"]),
+    }
+    dataset = _task(
+        check.task, repr(sorted(check.metadata["options"].items())), _Options(check.metadata["options"])
+    )
     try:
         score = float(dataset.score_answer(check.answer, entry))
     except MemoryError:
@@ -133,8 +151,10 @@ def _is_equal_maths(expected: str, answer: str) -> Verdict:
 
     gold = _read_maths(expected)
     if not gold:
-        return Verdict(is_same_text(expected, answer), "math-verify cannot read the expected answer: compared as text")
-    # Time limits are the process's, not math-verify's: those need signals, and do not stop a long multiplication.
+        return Verdict(is_same_text(expected, answer), "math-verify cannot read the expected answer: "
+                                                       "compared as text")
+    # Time limits are the process's, not math-verify's: those need signals, and do not stop a long
+    # multiplication.
     return Verdict(bool(verify(gold, _read_maths(answer), timeout_seconds=None)))
 
 

@@ -1,7 +1,7 @@
 """A checking process: reads checks, writes verdicts, and is allowed nothing else.
 
-It is forked by the nursery. Its limits are the kernel's, not Python's: past its CPU time it is killed by SIGPROF
-even in the middle of one long multiplication, past its memory an allocation fails.
+It is forked by the nursery. Its limits are the kernel's, not Python's: past its CPU time it is killed by
+SIGPROF even in the middle of one long multiplication, past its memory an allocation fails.
 """
 
 import json
@@ -15,10 +15,34 @@ from r1mega.reward.scorer import Check, judge
 
 READ_BYTES = 1 << 16
 
-# What Python tells an audit hook when code opens, starts, sends or removes something. Reading modules stays possible.
-FORBIDDEN = ("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "pty.", "fcntl.", "mmap.", "tempfile.", "gc.",
-             "resource.", "signal.", "syslog.", "glob.", "urllib.", "http.", "ftplib.", "smtplib.", "webbrowser.",
-             "sqlite3.", "pickle.", "sys.settrace", "sys.setprofile", "sys.addaudithook")
+# What Python tells an audit hook when code opens, starts, sends or removes something. Reading modules stays
+# possible.
+FORBIDDEN = (
+    "os.",
+    "subprocess.",
+    "socket.",
+    "shutil.",
+    "ctypes.",
+    "pty.",
+    "fcntl.",
+    "mmap.",
+    "tempfile.",
+    "gc.",
+    "resource.",
+    "signal.",
+    "syslog.",
+    "glob.",
+    "urllib.",
+    "http.",
+    "ftplib.",
+    "smtplib.",
+    "webbrowser.",
+    "sqlite3.",
+    "pickle.",
+    "sys.settrace",
+    "sys.setprofile",
+    "sys.addaudithook",
+)
 PERMITTED = ("os.listdir", "os.scandir")  # the import system looks into folders
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -68,7 +92,10 @@ def _confine(channel: int, memory_mb: int) -> None:
         writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
         if writes or (event.startswith(FORBIDDEN) and event not in PERMITTED):
             # An exception could be caught by the very code that must be stopped.
-            os.write(channel, json.dumps([False, f"refused: the answer made the scorer try {event}"]).encode() + b"\n")
+            os.write(
+                channel,
+                json.dumps([False, f"refused: the answer made the scorer try {event}"]).encode() + b"\n",
+            )
             os._exit(1)
 
     sys.addaudithook(refuse)

@@ -7,7 +7,9 @@ import pytest
 from r1mega.data import problem_batch
 
 
-@pytest.mark.parametrize(("num_train", "per_step"), [(10, 3), (10, 10), (7, 5), (64, 4), (5, 1), (12, 5), (100, 32)])
+@pytest.mark.parametrize(
+    ("num_train", "per_step"), [(10, 3), (10, 10), (7, 5), (64, 4), (5, 1), (12, 5), (100, 32)]
+)
 def test_every_epoch_asks_every_problem_once_and_no_step_asks_one_twice(num_train, per_step):
     """40 epochs as one stream; a step that spans two epochs may look into the next, but not repeat itself."""
     num_steps = 40 * num_train // per_step

@@ -13,7 +13,8 @@ PAD = 99
 
 
 def sample(first: int, length: int, prompt: int = 1) -> TrainSample:
-    """Tokens first, first+1, …; trained on after `prompt` tokens; per-token value token/10; advantage = first."""
+    """Tokens first, first+1, …; trained on after `prompt` tokens; per-token value token/10; advantage =
+    first."""
     ids = tuple(range(first, first + length))
     return TrainSample(ids, tuple(int(t >= prompt) for t in range(length)),
                        {"old_log_probs": tuple(i / 10 for i in ids)}, {"advantage": float(first)})
@@ -57,7 +58,9 @@ def test_no_samples_are_no_packs():
 @pytest.mark.parametrize("seed", range(20))
 def test_every_sample_is_in_one_pack_and_no_target_crosses_a_sequence(seed):
     rng = random.Random(seed)
-    samples = [sample(1000 * k, rng.randint(1, 40), prompt=rng.randint(1, 5)) for k in range(1, rng.randint(2, 60))]
+    samples = [
+        sample(1000 * k, rng.randint(1, 40), prompt=rng.randint(1, 5)) for k in range(1, rng.randint(2, 60))
+    ]
     limit, multiple = rng.choice([32, 64, 100]), rng.choice([1, 2, 8])
     seen = []
     for batch in pack(samples, limit, multiple, PAD):
@@ -88,14 +91,16 @@ def test_replicas_get_as_many_packs_each_and_every_sequence_once(seed, num_repli
     assert len(replicas[0]) >= 1
     assert sorted(i for packs in replicas for indices in packs for i in indices) == list(range(len(lengths)))
     assert all(sum(lengths[i] for i in indices) <= 64 for packs in replicas for indices in packs)
-    if len(lengths) >= 2 * num_replicas * len(replicas[0]):  # enough short ones to level with: 10% of the mean
+    # enough short ones to level with: 10% of the mean
+    if len(lengths) >= 2 * num_replicas * len(replicas[0]):
         loads = [sum(lengths[i] for indices in packs for i in indices) for packs in replicas]
         assert max(loads) - min(loads) <= 64
         assert not any(not indices for packs in replicas for indices in packs)
 
 
 def test_packs_are_split_before_empty_ones_are_added():
-    """Four sequences of 2 fit one pack of 8; two replicas get two each, four one each, eight have four empty packs."""
+    """Four sequences of 2 fit one pack of 8; two replicas get two each, four one each, eight have four empty
+    packs."""
     lengths = [2, 2, 2, 2]
     assert [[len(p) for p in packs] for packs in plan_replicas(lengths, 8, 2)] == [[2], [2]]
     assert [[len(p) for p in packs] for packs in plan_replicas(lengths, 8, 4)] == [[1]] * 4

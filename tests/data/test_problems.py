@@ -16,14 +16,26 @@ from r1mega.record import Problem
 
 
 def test_files_give_problems_in_order_with_numbers_as_text(tmp_path):
-    lines = ['\ufeff{"problem": "1+1?", "result": 2, "extra": []}', "", '{"problem": "half of one?", "result": 0.5}']
+    lines = [
+        '\ufeff{"problem": "1+1?", "result": 2, "extra": []}',
+        "",
+        '{"problem": "half of one?", "result": 0.5}',
+    ]
     (tmp_path / "sums.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    pyarrow.parquet.write_table(pyarrow.table({"problem": ["3?"], "result": ["3"]}), tmp_path / "more.parquet")
-    source = FilesSource(paths=["sums.jsonl", "more.parquet"], fields=Fields(question="problem", answer="result"),
-                         scorer="exact")
+    pyarrow.parquet.write_table(
+        pyarrow.table({"problem": ["3?"], "result": ["3"]}), tmp_path / "more.parquet"
+    )
+    source = FilesSource(
+        paths=["sums.jsonl", "more.parquet"],
+        fields=Fields(question="problem", answer="result"),
+        scorer="exact",
+    )
     problems = load_problems(DataConfig(sources=[source]), tmp_path)
     assert [(p.task, p.question, p.answer, p.scorer) for p in problems] == [
-        ("sums", "1+1?", "2", "exact"), ("sums", "half of one?", "0.5", "exact"), ("more", "3?", "3", "exact")]
+        ("sums", "1+1?", "2", "exact"),
+        ("sums", "half of one?", "0.5", "exact"),
+        ("more", "3?", "3", "exact"),
+    ]
     assert [p.metadata["origin"].rpartition("/")[2] for p in problems] == [
         "sums.jsonl:1", "sums.jsonl:3", "more.parquet: row 1"]
 
@@ -48,10 +60,24 @@ def test_an_option_that_is_an_enum_is_given_by_its_name():
     assert words == [answer.upper() for answer in words]
 
 
-@pytest.mark.parametrize("value", [
-    (1, (2.5, "a")), {"a": (1,), "b": [None, True]}, {1: "x", (2, 3): ["y"]}, {"a", "b"}, {"%tuple": [1]}, {"%set": 1, "b": 2},
-    datetime.date(2024, 2, 29), datetime.datetime(2024, 2, 29, 1, 2, 3), datetime.time(23, 59, 59, 7), "\ud800\x00", [[]], {},
-], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [
+        (1, (2.5, "a")),
+        {"a": (1,), "b": [None, True]},
+        {1: "x", (2, 3): ["y"]},
+        {"a", "b"},
+        {"%tuple": [1]},
+        {"%set": 1, "b": 2},
+        datetime.date(2024, 2, 29),
+        datetime.datetime(2024, 2, 29, 1, 2, 3),
+        datetime.time(23, 59, 59, 7),
+        "\ud800\x00",
+        [[]],
+        {},
+    ],
+    ids=repr,
+)
 def test_values_survive_the_way_through_json_with_their_types(value):
     back = decode_value(json.loads(json.dumps(encode_value(value))))
     assert back == value and type(back) is type(value)
@@ -79,7 +105,8 @@ def test_train_and_heldout_are_disjoint_and_lose_nothing():
 
 
 def test_more_problems_only_replace_heldout_ones_that_rank_lower():
-    """Of 100 problems 10 are held out; those still held out after 100 more arrive were so before, never trained on."""
+    """Of 100 problems 10 are held out; those still held out after 100 more arrive were so before, never
+    trained on."""
     before = split(problems_of(range(100)), 10)
     after = split(problems_of(range(200)), 10)
     old = {p.id for p in problems_of(range(100))}
@@ -88,7 +115,11 @@ def test_more_problems_only_replace_heldout_ones_that_rank_lower():
 
 def test_a_question_with_two_answers_or_in_two_tasks_is_one_problem():
     """Otherwise the held-out set could hold a question that training sees under another name."""
-    twins = [Problem("a", "what is  1+1?", "2"), Problem("b", "what is 1+1?\n", "2"), Problem("a", "what is 1+1?", "two")]
+    twins = [
+        Problem("a", "what is  1+1?", "2"),
+        Problem("b", "what is 1+1?\n", "2"),
+        Problem("a", "what is 1+1?", "two"),
+    ]
     for order in (twins, twins[::-1]):
         result = split([*order, *problems_of(range(5))], 2)
         assert result.duplicates == 2

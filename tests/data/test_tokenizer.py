@@ -16,8 +16,11 @@ def texts_of(count: int) -> list[str]:
     rng = random.Random(0)
     sums = [f"State the final answer: {rng.randint(0, 99)} + {rng.randint(0, 99)} =" for _ in range(count)]
     words = ["".join(rng.choices(string.ascii_lowercase, k=5)) for _ in range(count)]
-    return [render_prompt(TEMPLATE, question) + "<think>4 + 1 = 5</think> <answer>5</answer>"
-            for pair in zip(sums, [f"Spell {word} backward" for word in words], strict=True) for question in pair]
+    return [
+        render_prompt(TEMPLATE, question) + "<think>4 + 1 = 5</think> <answer>5</answer>"
+        for pair in zip(sums, [f"Spell {word} backward" for word in words], strict=True)
+        for question in pair
+    ]
 
 
 @pytest.fixture(scope="module", params=[128, 600], ids=["characters and words", "byte level"])
@@ -63,7 +66,11 @@ def test_a_saved_tokenizer_is_the_same_for_us_and_for_transformers(tokenizer, tm
 
     tokenizer.save(tmp_path)
     again, theirs = Tokenizer.load(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
-    assert (again.eos_id, again.pad_id, again.vocab_size) == (tokenizer.eos_id, tokenizer.pad_id, tokenizer.vocab_size)
+    assert (again.eos_id, again.pad_id, again.vocab_size) == (
+        tokenizer.eos_id,
+        tokenizer.pad_id,
+        tokenizer.vocab_size,
+    )
     assert (theirs.eos_token_id, theirs.pad_token_id, len(theirs)) == (
         tokenizer.eos_id, tokenizer.pad_id, tokenizer.vocab_size)
     for text in texts_of(20):

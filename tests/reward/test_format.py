@@ -69,7 +69,9 @@ def test_the_last_answer_block_counts_and_an_open_one_takes_it_back():
     assert extract_answer("<answer></answer>", PLAIN) == ""
 
 
-@pytest.mark.parametrize("unit", ["<think>", "</think>", "<answer>", "</answer>", "<think></think><answer></answer>", "<", " "])
+@pytest.mark.parametrize(
+    "unit", ["<think>", "</think>", "<answer>", "</answer>", "<think></think><answer></answer>", "<", " "]
+)
 def test_four_megabytes_of_tags_take_no_time(unit):
     text = unit * (4_000_000 // len(unit))
     start = time.process_time()

@@ -1,5 +1,5 @@
-"""The judge among hostile answers, dying workers and a dying parent. Time limits here are of CPU, so a busy machine makes
-these tests slower, not different."""
+"""The judge among hostile answers, dying workers and a dying parent. Time limits here are of CPU, so a busy
+machine makes these tests slower, not different."""
 
 import os
 import random
@@ -51,20 +51,51 @@ def tower(height: int) -> str:
 
 
 HOSTILE = {
-    "a power tower in Python": "9**9**9**9", "two floors of it": "9**9**9", "a power tower in LaTeX": "9^{9^{9^{9}}}",
-    "ten floors": tower(10), "a factorial": "(10^9)!", "another": "99999999!", "in Python": "(10**9)!",
-    "a shift": "1<<99999999999", "a long sum": "\\sum_{i=1}^{10^7} i", "a long product": "\\prod_{i=1}^{10^6} i",
-    "an integral": "\\int_0^1 x^{x^{x^{x}}} dx", "a binomial": "\\binom{10^9}{5*10^8}",
-    "a root": "\\sqrt[10^9]{2^{10^9}}", "a decimal exponent": "1e999999999", "a negative one": "1e-999999999",
-    "brackets": "(" * 900 + "3" + ")" * 900, "curly ones": "{" * 900 + "3" + "}" * 900, "open ones": "(" * 1900,
-    "fractions": "\\frac{1}{" * 200 + "3" + "}" * 200, "roots": "\\sqrt{" * 250 + "3" + "}" * 250,
-    "a broken fraction": "\\frac{3", "a broken environment": "\\begin{matrix} 3 & \\\\", "backslashes": "\\" * 1999,
-    "dollars": "$" * 1999, "boxes": "\\boxed{" * 200, "a set": "\\{" + ",".join(map(str, range(480))) + "\\}",
-    "a megabyte of digits": "9" * 1_000_000, "2,000 digits": "9" * 2000, "a megabyte of spaces": "3" + " " * 1_000_000 + "4",
-    "full-width": "\uff13", "Arabic-Indic": "\u0663", "superscript": "\u00b3", "turned around": "\u202e3\u202c",
-    "zero-width": "\u200b3\u200b", "a NUL": "3\x00", "a lone surrogate": "3\ud800", "combining marks": "3" + "\u0301" * 1000,
-    "emoji": "\U0001F600" * 500, "newlines": "\n" * 1000 + "4", "code": "__import__('os').system('false')",
-    "a tag": "<answer>4", "nothing": "", "infinity": "\\infty", "not a number": "nan", "a huge polynomial": "(x+1)^{100000}",
+    "a power tower in Python": "9**9**9**9",
+    "two floors of it": "9**9**9",
+    "a power tower in LaTeX": "9^{9^{9^{9}}}",
+    "ten floors": tower(10),
+    "a factorial": "(10^9)!",
+    "another": "99999999!",
+    "in Python": "(10**9)!",
+    "a shift": "1<<99999999999",
+    "a long sum": "\\sum_{i=1}^{10^7} i",
+    "a long product": "\\prod_{i=1}^{10^6} i",
+    "an integral": "\\int_0^1 x^{x^{x^{x}}} dx",
+    "a binomial": "\\binom{10^9}{5*10^8}",
+    "a root": "\\sqrt[10^9]{2^{10^9}}",
+    "a decimal exponent": "1e999999999",
+    "a negative one": "1e-999999999",
+    "brackets": "(" * 900 + "3" + ")" * 900,
+    "curly ones": "{" * 900 + "3" + "}" * 900,
+    "open ones": "(" * 1900,
+    "fractions": "\\frac{1}{" * 200 + "3" + "}" * 200,
+    "roots": "\\sqrt{" * 250 + "3" + "}" * 250,
+    "a broken fraction": "\\frac{3",
+    "a broken environment": "\\begin{matrix} 3 & \\\\",
+    "backslashes": "\\" * 1999,
+    "dollars": "$" * 1999,
+    "boxes": "\\boxed{" * 200,
+    "a set": "\\{" + ",".join(map(str, range(480))) + "\\}",
+    "a megabyte of digits": "9" * 1_000_000,
+    "2,000 digits": "9" * 2000,
+    "a megabyte of spaces": "3" + " " * 1_000_000 + "4",
+    "full-width": "\uff13",
+    "Arabic-Indic": "\u0663",
+    "superscript": "\u00b3",
+    "turned around": "\u202e3\u202c",
+    "zero-width": "\u200b3\u200b",
+    "a NUL": "3\x00",
+    "a lone surrogate": "3\ud800",
+    "combining marks": "3" + "\u0301" * 1000,
+    "emoji": "\U0001f600" * 500,
+    "newlines": "\n" * 1000 + "4",
+    "code": "__import__('os').system('false')",
+    "a tag": "<answer>4",
+    "nothing": "",
+    "infinity": "\\infty",
+    "not a number": "nan",
+    "a huge polynomial": "(x+1)^{100000}",
     "a trigonometric tower": "\\sin(\\sin(" * 100 + "x" + "))" * 100,
 }
 
@@ -78,7 +109,9 @@ def test_a_hostile_answer_is_wrong_and_the_next_one_right(judge, answer):
 
 def test_the_same_answers_do_no_harm_to_a_task_of_reasoning_gym(judge):
     problem = sums(1)[0]
-    items = [(problem, completion(answer)) for answer in HOSTILE.values()] + [(problem, completion(problem.answer))]
+    items = [(problem, completion(answer)) for answer in HOSTILE.values()] + [
+        (problem, completion(problem.answer))
+    ]
     assert accuracies(judge, items) == [0.0] * len(HOSTILE) + [1.0]
 
 
@@ -90,7 +123,9 @@ def test_forty_eight_poisoned_answers_leave_sixteen_right_ones_right(judge):
     scores = judge.score(items)
     for (problem, _), score in zip(items, scores, strict=True):
         assert score.parts["accuracy"] == (0.0 if problem.answer == "1/3" else 1.0)
-        assert ("timed out after 0.2 s of CPU" in score.notes.get("accuracy", "")) == (problem.answer == "1/3")
+        assert ("timed out after 0.2 s of CPU" in score.notes.get("accuracy", "")) == (
+            problem.answer == "1/3"
+        )
 
 
 def test_memory_and_files_are_limited_and_an_answer_that_wants_more_is_wrong(judge):
@@ -100,7 +135,9 @@ def test_memory_and_files_are_limited_and_an_answer_that_wants_more_is_wrong(jud
     assert accuracies(judge, [(problem, completion("ones(20000, 20000)")),
                               (problem, completion(problem.answer))]) == [0.0, 1.0]
     for worker in children_of(judge._pool._nursery.pid):
-        limits = dict(re.findall(r"^(Max [a-z ]+?)  +(\S+)", Path(f"/proc/{worker}/limits").read_text(), re.MULTILINE))
+        limits = dict(
+            re.findall(r"^(Max [a-z ]+?)  +(\S+)", Path(f"/proc/{worker}/limits").read_text(), re.MULTILINE)
+        )
         assert int(limits["Max address space"]) < 1.5e9
         assert (limits["Max file size"], limits["Max core file size"]) == ("0", "0")
 
@@ -158,7 +195,11 @@ def test_processes_killed_in_the_middle_cost_nothing(judge, victim):
     items = [(p, completion(p.answer)) for p in problems]
     assert accuracies(judge, items[:10]) == [1.0] * 10
     nursery = judge._pool._nursery.pid
-    victims = {"a worker": children_of(nursery)[:1], "every worker": children_of(nursery), "the nursery": [nursery]}[victim]
+    victims = {
+        "a worker": children_of(nursery)[:1],
+        "every worker": children_of(nursery),
+        "the nursery": [nursery],
+    }[victim]
 
     def strike():
         time.sleep(0.05)
@@ -200,7 +241,9 @@ judge.score([(Problem("m", "q", "1/2", scorer="math"), "<answer>9^{9^{9^{9}}}</a
 
 def test_workers_die_with_their_parent_even_in_the_middle_of_a_check():
     environment = {**os.environ, "SECRET_TOKEN": "canary"}
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, env=environment) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, env=environment
+    ) as parent:
         nursery = int(parent.stdout.readline())
         family = [nursery, *children_of(nursery)]
         assert len(family) == 3

@@ -21,7 +21,9 @@ def _loaded():
 
 
 def problems_of(task: str, size: int = 3, **options):
-    return load_problems(DataConfig(sources=[ReasoningGymSource(task=task, size=size, options=options)]), Path())
+    return load_problems(
+        DataConfig(sources=[ReasoningGymSource(task=task, size=size, options=options)]), Path()
+    )
 
 
 def check_of(problem, answer: str) -> Check:
@@ -45,7 +47,7 @@ def test_every_task_of_the_library_accepts_its_own_answers_and_refuses_others():
     """The entry's way through JSON and a rebuilt task must not change what the library's scorer says."""
     import reasoning_gym
 
-    without_answers, reads_anything_as_false = [], {"game_of_life_halting"}
+    without_answers = []
     for task in all_tasks():
         problem, = problems_of(task, size=1)
         dataset = reasoning_gym.create_dataset(task, size=1, seed=0)
@@ -55,8 +57,7 @@ def test_every_task_of_the_library_accepts_its_own_answers_and_refuses_others():
             says = dataset.score_answer(problem.answer, dataset[0])
             assert judge(check_of(problem, problem.answer)).right == (says == 1.0), task
             assert says == 1.0, task
-        wrong = judge(check_of(problem, "certainly not this"))
-        assert wrong.right == (task in reads_anything_as_false and problem.answer == "False"), task
+        assert not judge(check_of(problem, "certainly not this")).right, task
         assert not judge(check_of(problem, "")).right, task
     assert without_answers == ["boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"]
 
@@ -77,13 +78,31 @@ def test_options_of_the_task_reach_its_scorer():
     assert not judge(check_of(problem, "12*2 + 6 - 6")).right
 
 
-@pytest.mark.parametrize(("expected", "answer", "right"), [
-    ("1/3", "\\frac{1}{3}", True), ("1/3", "\\frac13", True), ("1/3", "2/6", True), ("1/3", "0.333", False),
-    ("\\frac{1}{3}", "1/3", True), ("$\\frac{1}{3}$", "\\boxed{1/3}", True), ("3", "3", True), ("3", "-3", False),
-    ("3", "\u22123", False), ("-3", "\u22123", True), ("1000", "1,000", True), ("2\\sqrt{2}", "\\sqrt{8}", True),
-    ("x+1", "1+x", True), ("x+1", "x-1", False), ("\\{1,2\\}", "\\{2,1\\}", True), ("(1,2)", "(2,1)", False),
-    ("3", "", False), ("3", "three", False), ("3", "\\frac{3", False), ("3", "3 or 4", False),
-])
+@pytest.mark.parametrize(
+    ("expected", "answer", "right"),
+    [
+        ("1/3", "\\frac{1}{3}", True),
+        ("1/3", "\\frac13", True),
+        ("1/3", "2/6", True),
+        ("1/3", "0.333", False),
+        ("\\frac{1}{3}", "1/3", True),
+        ("$\\frac{1}{3}$", "\\boxed{1/3}", True),
+        ("3", "3", True),
+        ("3", "-3", False),
+        ("3", "\u22123", False),
+        ("-3", "\u22123", True),
+        ("1000", "1,000", True),
+        ("2\\sqrt{2}", "\\sqrt{8}", True),
+        ("x+1", "1+x", True),
+        ("x+1", "x-1", False),
+        ("\\{1,2\\}", "\\{2,1\\}", True),
+        ("(1,2)", "(2,1)", False),
+        ("3", "", False),
+        ("3", "three", False),
+        ("3", "\\frac{3", False),
+        ("3", "3 or 4", False),
+    ],
+)
 def test_maths_is_compared_by_value(expected, answer, right):
     assert maths(expected, answer) == right
 
@@ -100,14 +119,36 @@ def test_exact_means_equal_up_to_white_space():
 
 
 ATTACKS = [
-    "__import__('os').system('touch {mark}')", "exec('import os; os.mkdir(\"{mark}\")')", "open('{mark}', 'w')",
-    "[open('{mark}', 'w')]", "(lambda: open('{mark}','w'))()", "().__class__.__base__.__subclasses__()",
-    "eval(chr(49))", "print(1)", "breakpoint()", "x.diff", "preview(x)", "lambdify(x, x)", "getattr(x, x)",
+    "__import__('os').system('touch {mark}')",
+    "exec('import os; os.mkdir(\"{mark}\")')",
+    "open('{mark}', 'w')",
+    "[open('{mark}', 'w')]",
+    "(lambda: open('{mark}','w'))()",
+    "().__class__.__base__.__subclasses__()",
+    "eval(chr(49))",
+    "print(1)",
+    "breakpoint()",
+    "x.diff",
+    "preview(x)",
+    "lambdify(x, x)",
+    "getattr(x, x)",
 ]
 
 
-@pytest.mark.parametrize("task", ["simple_integration", "intermediate_integration", "polynomial_multiplication", "puzzle24",
-                                  "countdown", "n_queens", "spiral_matrix", "binary_matrix", "string_insertion"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "simple_integration",
+        "intermediate_integration",
+        "polynomial_multiplication",
+        "puzzle24",
+        "countdown",
+        "n_queens",
+        "spiral_matrix",
+        "binary_matrix",
+        "string_insertion",
+    ],
+)
 def test_tasks_whose_scorers_evaluate_answers_run_nothing(task, tmp_path):
     problem = problems_of(task, size=1)[0]
     for attack in ATTACKS:
@@ -126,8 +167,9 @@ def test_expressions_of_arithmetic_and_calculus_are_read():
     import sympy
 
     x = sympy.Symbol("x")
-    assert parse_expression("2*x**3*sin(x) + sqrt(x)/3 - pi + C", local_dict={"x": x}).diff(x) == sympy.sympify(
-        "2*x**3*cos(x) + 6*x**2*sin(x) + 1/(6*sqrt(x))")
+    assert parse_expression("2*x**3*sin(x) + sqrt(x)/3 - pi + C", local_dict={"x": x}).diff(
+        x
+    ) == sympy.sympify("2*x**3*cos(x) + 6*x**2*sin(x) + 1/(6*sqrt(x))")
     assert parse_expression("(8 - 4) * 6") == 24
 
 
@@ -136,18 +178,32 @@ def test_no_module_of_the_library_evaluates_answers_that_we_do_not_know_of():
     import reasoning_gym
 
     known = {*scorer.EVALUATES_LITERALS, *scorer.PARSES_EXPRESSIONS, *scorer.PARSES_WITH_SYMPY}
-    of_its_own_texts = {"algorithmic.number_sorting", "arithmetic.basic_arithmetic", "arithmetic.bitwise_arithmetic",
-                        "arithmetic.gsm_symbolic.generators_00_49", "arithmetic.gsm_symbolic.generators_50_99",
-                        "code.codeio", "logic.propositional_logic"}  # problems or expected answers, never a model's
+    of_its_own_texts = {
+        "algorithmic.number_sorting",
+        "arithmetic.basic_arithmetic",
+        "arithmetic.bitwise_arithmetic",
+        "arithmetic.gsm_symbolic.generators_00_49",
+        "arithmetic.gsm_symbolic.generators_50_99",
+        # problems or expected answers, never a model's
+        "code.codeio",
+        "logic.propositional_logic",
+    }
     root = Path(reasoning_gym.__file__).parent
-    found = {str(path.relative_to(root).with_suffix("")).replace("/", ".") for path in root.rglob("*.py")
-             if re.search(r"(?<![\w.])eval\(|\bexec\(|parse_expr\(|sympify\(", path.read_text(encoding="utf-8"))
-             and "contrib" not in path.parts}
+    found = {
+        str(path.relative_to(root).with_suffix("")).replace("/", ".")
+        for path in root.rglob("*.py")
+        if re.search(r"(?<![\w.])eval\(|\bexec\(|parse_expr\(|sympify\(", path.read_text(encoding="utf-8"))
+        and "contrib" not in path.parts
+    }
     assert found - of_its_own_texts == known
 
 
 def test_the_rubric_keeps_its_parts_unweighted():
     score = weigh({"accuracy": 1.0, "format": 0.5}, {"accuracy": 2.0, "format": 3.0}, {"format": "half"})
-    assert score.total == 3.5 and score.parts == {"accuracy": 1.0, "format": 0.5} and score.notes == {"format": "half"}
+    assert (
+        score.total == 3.5
+        and score.parts == {"accuracy": 1.0, "format": 0.5}
+        and score.notes == {"format": "half"}
+    )
     with pytest.raises(ValueError, match="same names"):
         weigh({"accuracy": 1.0}, {"accuracy": 1.0, "format": 1.0}, {})
