@@ -115,14 +115,10 @@ def _share(files: Mapping[str, FileRecord], rank: int, world_size: int) -> Seque
 def _compare(folder: Path, file: str, expected: FileRecord) -> str | None:
     path = folder / file
     try:
-        size = path.stat().st_size
-        if size != expected.size:
-            return f"{path}: size {size}, expected {expected.size} bytes with sha256 {expected.sha256}"
         actual = hash_file(path)
     except OSError as error:
-        return (
-            f"{path}: {error.strerror or error}; expected {expected.size} bytes with sha256 {expected.sha256}"
-        )
-    if actual != expected:
-        return f"{path}: sha256 {actual.sha256}, expected {expected.sha256}"
-    return None
+        return f"{path}: {error.strerror or error}; expected {expected.size} bytes, sha256 {expected.sha256}"
+    if actual == expected:
+        return None
+    return (f"{path}: {actual.size} bytes, sha256 {actual.sha256}; "
+            f"expected {expected.size} bytes, sha256 {expected.sha256}")

@@ -70,35 +70,17 @@ class CheckpointStore:
         Waits for the write before, and without `asynchronous` for this one too. Raises CheckpointWriteError.
         """
         self.finish()
-        final = self._root / step_name(step)
-        parts_names = [
-            WEIGHTS,
-            *([OPTIMIZER] if snapshot.optimizer is not None else []),
-            *snapshot.extra_models,
-        ]
+        final, rank = self._root / step_name(step), self._groups.rank
+        optimizer_part = [OPTIMIZER] if snapshot.optimizer is not None else []
+        files = self._files(step, snapshot)
         try:
-            begin_write(final, parts_names, self._groups)
-        except CheckpointWriteError:
-            self.failed_writes += 1
-            raise
-        parts = self._parts(snapshot)
-        files = {rng_file(self._groups.rank): rng_bytes(self._groups)}
-        adam_step = _highest(optimizer_step(snapshot.optimizer), self._groups) if snapshot.optimizer else None
-        if self._groups.rank == 0:
-            files |= model_files(snapshot.model_config, snapshot.tokenizer_dir)
-            files[STATE] = dump_json(
-                {
-                    "step": step,
-                    "adam_step": adam_step,
-                    "layout": self._groups.layout.model_dump(mode="json"),
-                    "extra_models": sorted(snapshot.extra_models),
-                    "state": snapshot.state,
-                }
-            )
+            begin_write(final, [WEIGHTS, *optimizer_part, *snapshot.extra_models], self._groups)
+        except CheckpointWriteError as error:
+            raise self._not_saved(step, error) from None
         self._verified.discard(step)
         self._damaged.discard(step)
-        job = WriteJob(final, step_name(step), self._groups.rank, self._groups.world_size, parts, files)
-        self._pending = step, BackgroundWrite(job, self._prune if self._groups.rank == 0 else _nothing)
+        job = WriteJob(final, final.name, rank, self._groups.world_size, self._parts(snapshot), files)
+        self._pending = step, BackgroundWrite(job, self._prune if rank == 0 else _nothing)
         if not self._asynchronous:
             self.finish()
 
@@ -114,11 +96,7 @@ class CheckpointStore:
                 return None
         except CheckpointWriteError as error:
             self._pending = None
-            self.failed_writes += 1
-            self._clean_up(step)
-            raise CheckpointWriteError(
-                f"{error}; checkpoint {step} was not saved, the ones before it are as they were"
-            ) from None
+            raise self._not_saved(step, error) from None
         self._pending = None
         return step
 
@@ -164,6 +142,21 @@ class CheckpointStore:
         raise_together(error)
         return fields["state"]
 
+    def _files(self, step: int, snapshot: Snapshot) -> dict[str, bytes]:
+        """This rank's small files. Raises UserError, on all ranks, if the tokenizer cannot be read."""
+        files, error = {rng_file(self._groups.rank): rng_bytes(self._groups)}, None
+        adam_step = _highest(optimizer_step(snapshot.optimizer), self._groups) if snapshot.optimizer else None
+        if self._groups.rank == 0:
+            try:
+                files |= model_files(snapshot.model_config, snapshot.tokenizer_dir)
+            except UserError as problem:
+                error = str(problem)
+            files[STATE] = dump_json({
+                "step": step, "adam_step": adam_step, "layout": self._groups.layout.model_dump(mode="json"),
+                "extra_models": sorted(snapshot.extra_models), "state": snapshot.state})
+        raise_together(error)
+        return files
+
     def _parts(self, snapshot: Snapshot) -> dict[str, list[HostShard]]:
         parts = {WEIGHTS: hold_shards(sharded_weights(snapshot.policy, self._groups))}
         if snapshot.optimizer is not None:
@@ -205,10 +198,13 @@ class CheckpointStore:
         except OSError as error:  # the new checkpoint is whole: nothing is lost but room
             log.warning("%s: an old checkpoint could not be removed: %s", error.filename, error.strerror)
 
-    def _clean_up(self, step: int) -> None:
-        """Give the disk back what a failed write took."""
+    def _not_saved(self, step: int, error: CheckpointWriteError) -> CheckpointWriteError:
+        """Count a failed write and give the disk back what it took."""
+        self.failed_writes += 1
         if self._groups.rank == 0:
             discard(writing_folder(self._root / step_name(step)))
+        return CheckpointWriteError(
+            f"{error}; checkpoint {step} was not saved, the ones before it are as they were")
 
 
 def _nothing() -> None:

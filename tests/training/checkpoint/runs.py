@@ -17,7 +17,7 @@ from megatron.core import parallel_state
 from r1mega.config import LayoutConfig, ModelConfig
 from r1mega.config.training import OptimizerConfig, TrainConfig
 from r1mega.model import LOG_PROBS, PolicySettings, build_policy
-from r1mega.parallel import Groups, start
+from r1mega.parallel import start
 from r1mega.record import PackedBatch
 from r1mega.training.checkpoint import CheckpointStore, LoadTarget, Snapshot
 from r1mega.training.learner import Learner
@@ -26,6 +26,10 @@ ROOT = Path(__file__).resolve().parents[3]
 MODEL = ModelConfig.model_validate(
     tomllib.loads((ROOT / "configs/models/tiny.toml").read_text()) | {"vocab_size": 200}
 )
+SMALL = MODEL.model_copy(update={  # fewer and smaller tensors, for tests that read the files many times
+    "num_layers": 2, "hidden_size": 32, "ffn_hidden_size": 32, "moe_ffn_hidden_size": 8, "num_attention_heads": 2,
+    "q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8,
+    "vocab_size": 100})
 NUM_PACKS, TOKENS = 4, 32
 
 
@@ -33,15 +37,15 @@ class Run:
     """A learner, a reference model, and what tests ask of them."""
 
     def __init__(
-        self, layout: dict[str, int], precision: str = "fp32", seed: int = 0, groups: Groups | None = None
+        self, layout: dict[str, int], precision: str = "fp32", seed: int = 0, model: ModelConfig = MODEL
     ):
-        self.groups = groups or start(LayoutConfig(**layout), seed)
+        self.groups, self.model = start(LayoutConfig(**layout), seed), model
         torch.manual_seed(seed)
         train = TrainConfig(steps=10, precision=precision, micro_batch_tokens=TOKENS)
         self.settings = PolicySettings.of(train)
-        chunks = build_policy(MODEL, self.groups, self.settings, seed)
+        chunks = build_policy(model, self.groups, self.settings, seed)
         self.learner = Learner(chunks, self.groups, OptimizerConfig(lr=1e-3), train)
-        self.reference = build_policy(MODEL, self.groups, self.settings, seed + 1)
+        self.reference = build_policy(model, self.groups, self.settings, seed + 1)
         self.update = 0
 
     def leave(self) -> None:
@@ -58,19 +62,14 @@ class Run:
             results.append((result.loss, result.grad_norm))
         return results
 
-    def snapshot(self, **state: Any) -> Snapshot:
+    def snapshot(self, tokenizer_dir: Path | None = None, **state: Any) -> Snapshot:
         return Snapshot(
-            self.learner.wrapped,
-            MODEL,
-            self.learner.optimizer,
-            {"reference": self.reference},
-            {"update": self.update, **state},
-        )
+            self.learner.wrapped, self.model, self.learner.optimizer, {"reference": self.reference},
+            {"update": self.update, **state}, tokenizer_dir)
 
     def target(self, seed: int = 0) -> LoadTarget:
         return LoadTarget(
-            self.learner.wrapped, MODEL, self.learner.optimizer, {"reference": self.reference}, seed
-        )
+            self.learner.wrapped, self.model, self.learner.optimizer, {"reference": self.reference}, seed)
 
     def resume(self, store: CheckpointStore) -> dict[str, Any]:
         step = store.latest()
@@ -100,7 +99,7 @@ class Run:
         replicas, mine = self.groups.dp.size(), self.groups.dp.rank()
         generator = torch.Generator().manual_seed(update)
         packs = [
-            _pack(torch.randint(0, MODEL.vocab_size, (TOKENS + 1,), generator=generator))
+            _pack(torch.randint(0, self.model.vocab_size, (TOKENS + 1,), generator=generator))
             for _ in range(NUM_PACKS)
         ]
         return packs[mine::replicas]

@@ -79,7 +79,7 @@ def resharded(tmp_path_factory):
     results = {"one": run_ranks(begin, 1, root / "one")[0]}
     for ranks in (2, 4):
         names = [name for name in LAYOUTS if RANKS[name] == ranks]
-        results |= run_ranks(go_on, ranks, root / "one", root, names, timeout=120)[0]
+        results |= run_ranks(go_on, ranks, root / "one", root, names, timeout=900)[0]
     return root, results, run_ranks(come_back, 1, root, list(LAYOUTS))[0]
 
 
