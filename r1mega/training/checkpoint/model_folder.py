@@ -43,7 +43,11 @@ def save_model_folder(
 
 def load_model_folder(folder: Path, chunks: Sequence[Module], groups: "Groups") -> None:
     """Fill the models in place with the weights of `folder`, written under any layout, after checking every
-    file. Collective. Raises UserError, on all ranks, in one line."""
+    file.
+
+    Collective. An optimizer made before has to be told (`reload_model_params`): it keeps master weights of
+    its own. Raises UserError, on all ranks, in one line.
+    """
     verify_folder(folder)
     error = None
     try:

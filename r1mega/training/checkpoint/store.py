@@ -67,9 +67,10 @@ class CheckpointStore:
         """Copy the snapshot and start writing it as checkpoint `step` (in place of an older one of that
         step).
 
-        Waits for the write before, and without `asynchronous` for this one too. Raises CheckpointWriteError.
+        Waits for the write before, and without `asynchronous` for this one too. Raises CheckpointWriteError;
+        if it is the write before that failed, this one is on its way all the same.
         """
-        self.finish()
+        before = self._failure_of_the_last()
         final, rank = self._root / step_name(step), self._groups.rank
         optimizer_part = [OPTIMIZER] if snapshot.optimizer is not None else []
         files = self._files(step, snapshot)
@@ -83,6 +84,8 @@ class CheckpointStore:
         self._pending = step, BackgroundWrite(job, self._prune if rank == 0 else _nothing)
         if not self._asynchronous:
             self.finish()
+        if before is not None:
+            raise before
 
     def poll(self) -> int | None:
         """The step whose checkpoint turned out whole since the last call, if one did. Costs nothing while no
@@ -141,6 +144,13 @@ class CheckpointStore:
             error = str(problem)
         raise_together(error)
         return fields["state"]
+
+    def _failure_of_the_last(self) -> CheckpointWriteError | None:
+        try:
+            self.finish()
+        except CheckpointWriteError as error:
+            return error
+        return None
 
     def _files(self, step: int, snapshot: Snapshot) -> dict[str, bytes]:
         """This rank's small files. Raises UserError, on all ranks, if the tokenizer cannot be read."""

@@ -22,7 +22,8 @@ def gather_many_buckets() -> tuple[int, int]:
     logging.disable(logging.WARNING)
     groups = start(LayoutConfig(data_parallel=2), 0)
     chunks = build_policy(MODEL, groups, PolicySettings(mtp="joint"))
-    config = DistributedDataParallelConfig(use_distributed_optimizer=True, overlap_grad_reduce=True, bucket_size=BUCKET)
+    config = DistributedDataParallelConfig(
+        use_distributed_optimizer=True, overlap_grad_reduce=True, bucket_size=BUCKET)
     wrapped = [DistributedDataParallel(chunks[0].config, config, chunks[0], pg_collection=groups.pg)]
     optimizer = build_optimizer(wrapped, OptimizerConfig(lr=1e-3))
     optimizer_state._initialize_state(optimizer)

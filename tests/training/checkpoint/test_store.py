@@ -106,11 +106,11 @@ def fail_and_go_on(root: Path) -> None:
     store.save(1, run.snapshot())
     assert store.finish() == 1
     fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     if run.groups.rank == 1:
-
-        def full(descriptor: int) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
         os.fsync = full
     store.save(2, run.snapshot())
     with pytest.raises(
@@ -126,6 +126,15 @@ def fail_and_go_on(root: Path) -> None:
     store.save(3, run.snapshot())
     assert store.finish() == 3
     assert store.latest() == 3
+    if run.groups.rank == 0:
+        os.fsync = full
+    store.save(4, run.snapshot())
+    store._pending[1].wait(60)  # its thread has met the full disk
+    os.fsync = fsync
+    with pytest.raises(CheckpointWriteError, match="checkpoint 4 was not saved"):
+        store.save(5, run.snapshot())
+    assert store.finish() == 5, "the failure of the one before did not keep this one from being written"
+    assert store.failed_writes == 2
 
 
 def test_a_full_disk_on_one_rank_is_one_line_on_all_and_training_goes_on(tmp_path):
