@@ -106,3 +106,18 @@ def reference_log_probs(folder: Path, sequences: list[list[int]]) -> list[tuple[
 
 def _pick(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+
+
+def transformers_sizes(configs: list[dict[str, Any]]) -> list[int]:
+    """Parameters and selection biases of DeepseekV3ForCausalLM with these config.json fields, made on the meta
+    device. For a process that has not imported Megatron: the CPU door takes torch.device("meta") its effect."""
+    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+
+    sizes = []
+    for fields in configs:
+        with torch.device("meta"):
+            model = DeepseekV3ForCausalLM(DeepseekV3Config.from_dict(fields))
+        biases = [buffer for name, buffer in model.named_buffers() if name.endswith("e_score_correction_bias")]
+        assert all(tensor.is_meta for tensor in biases)
+        sizes.append(sum(tensor.numel() for tensor in [*model.parameters(), *biases]))
+    return sizes

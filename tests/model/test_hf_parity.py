@@ -43,7 +43,7 @@ def make_references(root: str) -> dict[str, LogProbs]:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, LogProbs]]:
     root = tmp_path_factory.mktemp("hf")
-    return root, run_ranks(make_references, 1, str(root))[0]
+    return root, run_ranks(make_references, 1, str(root), timeout=300)[0]
 
 
 def assert_equal_log_probs(ours: LogProbs, reference: LogProbs, what: str) -> None:
@@ -63,7 +63,7 @@ def assert_same_bits(exported: Path, original: Path) -> None:
 def test_one_rank_gives_the_log_probs_of_transformers_and_of_its_mtp_model(models, tmp_path):
     root, references = models
     cases = [(str(root / name), {}, name) for name in VARIANTS]
-    results = run_ranks(import_run_export, 1, cases, SEQUENCES, str(tmp_path))[0]
+    results = run_ranks(import_run_export, 1, cases, SEQUENCES, str(tmp_path), timeout=300)[0]
     for name, result in zip(VARIANTS, results, strict=True):
         assert_equal_log_probs(result, references[name], name)
         if name != "halves_rope":  # whose rotated rows go out as the published files have them
@@ -73,7 +73,7 @@ def test_one_rank_gives_the_log_probs_of_transformers_and_of_its_mtp_model(model
 def test_every_layout_gives_the_same_log_probs_and_exports_the_same_bits(models, tmp_path):
     root, references = models
     cases = [(str(root / variant), LAYOUTS[layout], f"{variant}-{layout}") for variant, layout in SPREAD]
-    by_rank = run_ranks(import_run_export, 4, cases, SEQUENCES, str(tmp_path), timeout=300)
+    by_rank = run_ranks(import_run_export, 4, cases, SEQUENCES, str(tmp_path), timeout=500)
     for case, (variant, layout) in enumerate(SPREAD):
         results = [rank[case] for rank in by_rank if rank[case] is not None]
         assert len(results) == (2 if "pp2" in layout else 4)
