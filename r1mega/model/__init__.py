@@ -1,5 +1,7 @@
 """The policy and its weights."""
 
+import r1mega.parallel  # noqa: F401, I001  the CPU door has to be open before anything here imports megatron.core
+
 from r1mega.model.build import build_policy
 from r1mega.model.policy import ENTROPY, LOG_PROBS, MTP_LOG_PROBS, Policy, mtp_mask
 from r1mega.model.settings import PolicySettings

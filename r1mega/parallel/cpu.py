@@ -107,5 +107,6 @@ def quiet() -> None:
                  "The .grad attribute of a Tensor that is not a leaf", "No CUDA runtime is found"):
         warnings.filterwarnings("ignore", message=text)
     for name in ("megatron.core.models.gpt.gpt_model", "megatron.core.optimizer",
-                 "megatron.core.dist_checkpointing", "torch.utils.cpp_extension"):
+                 "megatron.core.dist_checkpointing", "torch.utils.cpp_extension",
+                 "megatron.core.distributed.distributed_data_parallel"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -39,8 +39,12 @@ class ExpertLoads:
 
 
 def imbalance(loads_LE: torch.Tensor) -> torch.Tensor:
-    """[2] float64: the largest load over the mean load, summed over layers, and the number of layers."""
+    """[2] float64: the largest load over the mean load, summed over layers, and the number of layers.
+
+    Layers that saw nothing, like those of an MTP that is off, do not count.
+    """
+    loads_LE = loads_LE[loads_LE.sum(dim=-1) > 0] if loads_LE.numel() else loads_LE
     if loads_LE.numel() == 0:
         return torch.zeros(2, dtype=torch.float64)
-    ratios_L = loads_LE.max(dim=1).values / loads_LE.mean(dim=1).clamp(min=1e-9)
+    ratios_L = loads_LE.max(dim=1).values / loads_LE.mean(dim=1)
     return torch.stack([ratios_L.double().sum(), ratios_L.new_tensor(len(ratios_L)).double()])
