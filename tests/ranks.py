@@ -42,10 +42,12 @@ def run_ranks(
     the default process group is there when the function is called.
 
     Raises RankError with the tracebacks if a rank raises or dies, and with the stacks of all threads if one
-    still runs after `timeout` seconds. No process outlives the call, nor the caller's process.
+    still runs after `timeout` seconds (times TEST_TIMEOUT_SCALE from the environment, for busy machines). No
+    process outlives the call, nor the caller's process.
     """
     from torch.distributed import TCPStore
 
+    timeout *= float(os.environ.get("TEST_TIMEOUT_SCALE", "1"))
     store = TCPStore(  # named, so that it is served until all ranks are done
         "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout)
     )
