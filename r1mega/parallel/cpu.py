@@ -104,7 +104,8 @@ def quiet() -> None:
     for text in ("Transformer Engine and Apex are not installed", "Apex is not installed",
                  "absl.logging is not installed", "MimoModelConfig is experimental",
                  "The following imports from `dynamic_context", ".*full scope is deprecated",
-                 "The .grad attribute of a Tensor that is not a leaf", "No CUDA runtime is found"):
+                 "The .grad attribute of a Tensor that is not a leaf", "No CUDA runtime is found",
+                 "MLP requires ffn_hidden_size"):
         warnings.filterwarnings("ignore", message=text)
     for name in ("megatron.core.models.gpt.gpt_model", "megatron.core.optimizer",
                  "megatron.core.dist_checkpointing", "torch.utils.cpp_extension",
