@@ -28,7 +28,8 @@ MODEL = ModelConfig.model_validate(
 )
 SMALL = MODEL.model_copy(update={  # fewer and smaller tensors, for tests that read the files many times
     "num_layers": 2, "hidden_size": 32, "ffn_hidden_size": 32, "moe_ffn_hidden_size": 8,
-    "num_attention_heads": 2, "q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8,
+    "num_attention_heads": 2, "q_lora_rank": 8, "kv_lora_rank": 8,
+    "qk_nope_head_dim": 8, "qk_rope_head_dim": 8,
     "v_head_dim": 8, "vocab_size": 100})
 NUM_PACKS, TOKENS = 4, 32
 

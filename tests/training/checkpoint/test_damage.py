@@ -126,7 +126,7 @@ def damage_everything(root: Path) -> dict[tuple[str, str], tuple[int | None, lis
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory):
-    return run_ranks(damage_everything, 1, tmp_path_factory.mktemp("damage"))[0]
+    return run_ranks(damage_everything, 1, tmp_path_factory.mktemp("damage"), timeout=600)[0]
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -216,7 +216,7 @@ def _load(run: Run, root: Path) -> str:
 
 @pytest.fixture(scope="module")
 def trapped(tmp_path_factory):
-    return run_ranks(spring_traps, 1, tmp_path_factory.mktemp("traps"))[0]
+    return run_ranks(spring_traps, 1, tmp_path_factory.mktemp("traps"), timeout=600)[0]
 
 
 def test_no_trap_runs_and_a_file_that_is_read_gives_one_line_that_names_it(trapped):
@@ -255,4 +255,4 @@ def fuzz(root: Path, rounds: int) -> int:
 
 
 def test_garbled_files_under_a_fitting_manifest_are_refused_in_one_line(tmp_path):
-    assert run_ranks(fuzz, 1, tmp_path, 60, timeout=200)[0] > 40
+    assert run_ranks(fuzz, 1, tmp_path, 60, timeout=600)[0] > 40

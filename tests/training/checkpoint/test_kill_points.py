@@ -70,8 +70,8 @@ def _die_at_operation(count: int) -> None:
 
 
 def test_killed_at_any_file_operation_one_whole_checkpoint_is_there(tmp_path):
-    assert run_ranks(kill_everywhere, 1, tmp_path / "next", 2, init="gloo")[0] > 30
+    assert run_ranks(kill_everywhere, 1, tmp_path / "next", 2, init="gloo", timeout=600)[0] > 30
 
 
 def test_killed_while_it_replaces_the_only_checkpoint_of_that_step_one_whole_is_there(tmp_path):
-    assert run_ranks(kill_everywhere, 1, tmp_path / "same", 1, init="gloo")[0] > 30
+    assert run_ranks(kill_everywhere, 1, tmp_path / "same", 1, init="gloo", timeout=600)[0] > 30

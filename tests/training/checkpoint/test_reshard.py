@@ -76,11 +76,11 @@ def come_back(root: Path, names: list[str]) -> dict[str, list[tuple[float, float
 def resharded(tmp_path_factory):
     """(folder of all checkpoints, results by layout, results after coming back)"""
     root = tmp_path_factory.mktemp("reshard")
-    results = {"one": run_ranks(begin, 1, root / "one")[0]}
+    results = {"one": run_ranks(begin, 1, root / "one", timeout=900)[0]}
     for ranks in (2, 4):
         names = [name for name in LAYOUTS if RANKS[name] == ranks]
         results |= run_ranks(go_on, ranks, root / "one", root, names, timeout=900)[0]
-    return root, results, run_ranks(come_back, 1, root, list(LAYOUTS))[0]
+    return root, results, run_ranks(come_back, 1, root, list(LAYOUTS), timeout=900)[0]
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

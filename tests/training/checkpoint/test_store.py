@@ -44,7 +44,7 @@ def resume_bit_for_bit(root: Path, layout: dict[str, int], precision: str) -> No
 def test_under_the_same_layout_everything_comes_back_bit_for_bit_and_so_do_the_next_steps(
     tmp_path, precision
 ):
-    run_ranks(resume_bit_for_bit, 2, tmp_path, TWO, precision)
+    run_ranks(resume_bit_for_bit, 2, tmp_path, TWO, precision, timeout=600)
 
 
 def save_both_ways(root: Path) -> None:
@@ -60,7 +60,7 @@ def save_both_ways(root: Path) -> None:
 
 
 def test_a_background_write_holds_the_bits_of_the_moment_it_was_asked_for(tmp_path):
-    run_ranks(save_both_ways, 2, tmp_path)
+    run_ranks(save_both_ways, 2, tmp_path, timeout=600)
     now, later = (
         whole_checkpoint(tmp_path / "now/step-00000001"),
         whole_checkpoint(tmp_path / "later/step-00000001"),
@@ -93,9 +93,9 @@ def resume_after_death(root: Path) -> tuple[int | None, list[str]]:
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_rank_killed_while_it_writes_costs_only_the_checkpoint_being_written(tmp_path, victim):
     with pytest.raises(RankError, match="SIGKILL|signal 9|-9"):
-        run_ranks(die_while_writing, 2, tmp_path, victim)
+        run_ranks(die_while_writing, 2, tmp_path, victim, timeout=600)
     assert naming.list_steps(tmp_path) == [1]
-    assert run_ranks(resume_after_death, 2, tmp_path)[0] == (1, ["step-00000001"])
+    assert run_ranks(resume_after_death, 2, tmp_path, timeout=600)[0] == (1, ["step-00000001"])
 
 
 def fail_and_go_on(root: Path) -> None:
@@ -138,7 +138,7 @@ def fail_and_go_on(root: Path) -> None:
 
 
 def test_a_full_disk_on_one_rank_is_one_line_on_all_and_training_goes_on(tmp_path):
-    run_ranks(fail_and_go_on, 2, tmp_path)
+    run_ranks(fail_and_go_on, 2, tmp_path, timeout=600)
 
 
 def _die_at(module: object, name: str, count: int) -> None:
