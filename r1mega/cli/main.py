@@ -29,7 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_help())
         return 0
-    from r1mega.config.error import UserError
+    try:
+        from r1mega.config.error import UserError
+    except ModuleNotFoundError as error:
+        return _without_dependencies(words, error)
     try:
         return _dispatch(words)
     except UserError as error:
@@ -41,6 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # e.g. `r1mega show R | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _without_dependencies(words: list[str], error: ModuleNotFoundError) -> int:
+    """Where packages are missing only the doctor works, and says which."""
+    if words[0] == "doctor":
+        return _dispatch(["doctor"])
+    print(f"r1mega: the package {error.name} is missing; run launch/setup, or `r1mega doctor` to see what else is",
+          file=sys.stderr)
+    return MISTAKE
 
 
 class OneLineParser(argparse.ArgumentParser):

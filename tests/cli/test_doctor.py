@@ -90,9 +90,12 @@ def test_nothing_missing_makes_it_crash(tmp_path: Path) -> None:
     """A Python that finds r1mega's source and none of the packages: no torch, no psutil, no metadata."""
     program = (f"import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p] + [{str(ROOT)!r}]\n"
                "from r1mega.cli.main import main; sys.exit(main(['doctor']))")
-    (tmp_path / "pydantic.py").write_text("")
     done = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, cwd=tmp_path,
                           env={"PATH": "", "HOME": os.environ.get("HOME", "/")})
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == 1
     assert "launch/setup" in done.stdout
+    done = subprocess.run([sys.executable, "-S", "-c", program.replace("'doctor'", "'run', 'x.toml'")], cwd=tmp_path,
+                          capture_output=True, text=True, env={"PATH": ""})
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "pydantic is missing" in done.stderr

@@ -6,8 +6,12 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from r1mega.cli.doctor.finding import Finding, Level
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 SETUP = "run launch/setup"
 
@@ -23,8 +27,13 @@ def check_software() -> Iterator[Finding]:
         yield Finding(Level.PROBLEM, "r1mega", f"not installed, only its source is here; {SETUP}")
         return
     yield Finding(Level.OK, "r1mega", metadata.version("r1mega"))
-    for requirement in declared:
-        yield from _requirement(requirement)
+    try:
+        from packaging.requirements import Requirement
+    except ModuleNotFoundError:
+        yield Finding(Level.PROBLEM, "packages", f"hardly any is there; {SETUP}")
+        return
+    for text in declared:
+        yield from _requirement(Requirement(text))
     yield from check_pins(Path(__file__).parents[3] / "constraints.txt")
 
 
@@ -42,10 +51,7 @@ def check_pins(constraints: Path) -> Iterator[Finding]:
         yield Finding(Level.OK, "pins", "every installed package has the tested version")
 
 
-def _requirement(text: str) -> Iterator[Finding]:
-    from packaging.requirements import Requirement
-
-    requirement = Requirement(text)
+def _requirement(requirement: "Requirement") -> Iterator[Finding]:
     if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
         return
     found = _version(requirement.name)
