@@ -72,7 +72,7 @@ def test_written_fields_agree_with_the_published_ones(tmp_path):
     ({"q_lora_rank": None}, ["q_lora_rank is null"]),
     ({"num_nextn_predict_layers": 2}, ["num_nextn_predict_layers=2"]),
     ({"hidden_size": "7168"}, ["hidden_size='7168'", "integer"]),
-    ({"n_group": 7}, ["num_expert_groups=7", "num_expert_groups is n_group"]),
+    ({"n_group": 7}, ["n_group=7", "does not divide n_routed_experts=256"]),
     ({"rope_scaling": {"type": "linear", "factor": 2}}, ["'linear'", "yarn"]),
     ({"rope_scaling": {"type": "yarn", "original_max_position_embeddings": 4096}}, ["factor is missing"]),
     ({"rope_scaling": PUBLISHED["rope_scaling"] | {"mscale": None}}, ["mscale", "both or neither"]),

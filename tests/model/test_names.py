@@ -6,6 +6,8 @@ from r1mega.config import ModelConfig
 from r1mega.model.names import NameTable
 from tests.model.test_counts import SMALL, V3
 
+V3_TABLE = NameTable(V3)
+
 
 def test_every_tensor_of_the_files_belongs_to_one_weight_and_back():
     table = NameTable(SMALL)
@@ -35,11 +37,11 @@ def test_every_tensor_of_the_files_belongs_to_one_weight_and_back():
      ["model.layers.61.mlp.experts.7.gate_proj.weight", "model.layers.61.mlp.experts.7.up_proj.weight"]),
 ])
 def test_names_of_the_published_weights(megatron: str, files: list[str]):
-    assert list(NameTable(V3).from_megatron(megatron).files) == files
+    assert list(V3_TABLE.from_megatron(megatron).files) == files
 
 
 def test_the_mtp_layer_of_the_published_files_repeats_embedding_and_head():
-    assert NameTable(V3).copies == {
+    assert V3_TABLE.copies == {
         "model.layers.61.embed_tokens.weight": "model.embed_tokens.weight",
         "model.layers.61.shared_head.head.weight": "lm_head.weight"}
 
@@ -52,13 +54,13 @@ def test_the_mtp_layer_of_the_published_files_repeats_embedding_and_head():
 ])
 def test_an_unknown_megatron_name_is_an_error(name: str):
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
-        NameTable(V3).from_megatron(name)
+        V3_TABLE.from_megatron(name)
 
 
 @pytest.mark.parametrize("name", ["model.layers.62.enorm.weight", "model.layers.61.embed_tokens.weight", "lm_head.bias"])
 def test_an_unknown_file_name_is_an_error(name: str):
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
-        NameTable(V3).from_file(name)
+        V3_TABLE.from_file(name)
 
 
 def test_without_experts_or_mtp_no_such_name_exists():

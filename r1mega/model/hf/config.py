@@ -5,6 +5,7 @@ any other value is refused with its reason. Fields that only concern serving or 
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from r1mega.config import ModelConfig, UserError
+from r1mega.config.error import Mistake
 from r1mega.config.model import Yarn
 
 CONFIG_FILE = "config.json"
@@ -177,16 +179,12 @@ def _yarn(file: Path, rope: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _explain(file: Path, error: ValidationError, renamed: dict[str, str]) -> str:
-    """The first complaint of pydantic, under the file's own key."""
+    """The first complaint, in the file's own words."""
     first = error.errors()[0]
-    path = first["loc"]
-    message = first["msg"].removeprefix("Value error, ")
-    if not path:
-        return f"{file}: {message} (names as in our recipes: {_glossary(message, renamed)})"
-    key = renamed.get(str(path[0]), str(path[0]))
-    return f"{file}: {key}={first['input']!r}: {message[0].lower() + message[1:]}"
-
-
-def _glossary(message: str, renamed: dict[str, str]) -> str:
-    said = [f"{ours} is {theirs}" for ours, theirs in renamed.items() if ours in message and ours != theirs]
-    return ", ".join(said) or "the same"
+    mistake = first.get("ctx", {}).get("error")
+    if isinstance(mistake, Mistake):  # about how fields fit together
+        ours, text, value = mistake.key, mistake.text, first["input"].get(mistake.key)
+    else:
+        ours, text, value = str(first["loc"][0]), first["msg"][0].lower() + first["msg"][1:], first["input"]
+    text = re.sub(r"\w+", lambda word: renamed.get(word[0], word[0]), text)
+    return f"{file}: {renamed.get(ours, ours)}={value!r}: {text}"
