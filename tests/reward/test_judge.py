@@ -135,11 +135,16 @@ def test_memory_and_files_are_limited_and_an_answer_that_wants_more_is_wrong(jud
     assert accuracies(judge, [(problem, completion("ones(20000, 20000)")),
                               (problem, completion(problem.answer))]) == [0.0, 1.0]
     for worker in children_of(judge._pool._nursery.pid):
-        limits = dict(
-            re.findall(r"^(Max [a-z ]+?)  +(\S+)", Path(f"/proc/{worker}/limits").read_text(), re.MULTILINE)
-        )
-        assert int(limits["Max address space"]) < 1.5e9
-        assert (limits["Max file size"], limits["Max core file size"]) == ("0", "0")
+        end = time.monotonic() + 60
+        while (limits := limits_of(worker))["Max file size"] != "0":  # the second one may still be starting
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert int(limits["Max address space"]) < 1.5e9 and limits["Max core file size"] == "0"
+
+
+def limits_of(pid: int) -> dict[str, str]:
+    text = Path(f"/proc/{pid}/limits").read_text()
+    return dict(re.findall(r"^(Max [a-z ]+?)  +(\S+)", text, re.MULTILINE))
 
 
 def test_scores_come_in_the_order_of_the_items_and_the_same_every_time(judge):
@@ -270,14 +275,12 @@ def test_exact_answers_need_no_process():
         assert judge._pool._nursery is None
 
 
-def test_two_thousand_short_answers_take_less_than_a_second_of_cpu(judge):
+def test_two_thousand_short_answers_take_the_trainer_half_a_second_of_cpu(judge):
     """The goal is 2,000 checks a second on two cores; measured on an idle one: 14,000."""
     problems = sums(2000)
     items = [(p, completion(str(n))) for n, p in enumerate(problems)]
     judge.score(items[:100])
     before = os.times()
-    start = time.monotonic()
     judge.score(items)
-    wall = time.monotonic() - start
     ours = os.times().user + os.times().system - before.user - before.system
-    assert ours < 0.5 and wall < 10.0
+    assert ours < 0.5
