@@ -41,7 +41,8 @@ def adopt_slurm_task(environ: dict[str, str] | os._Environ[str]) -> None:
     environ["RANK"] = environ["SLURM_PROCID"]
     environ["WORLD_SIZE"] = environ["SLURM_STEP_NUM_TASKS"]
     environ["LOCAL_RANK"] = environ["SLURM_LOCALID"]
-    environ.setdefault("MASTER_ADDR", _first_host(nodes))
+    if "MASTER_ADDR" not in environ:
+        environ["MASTER_ADDR"] = _first_host(nodes)
     environ.setdefault("MASTER_PORT", str(SLURM_PORT + int(environ.get("SLURM_JOB_ID", "0")) % 10_000))
 
 
