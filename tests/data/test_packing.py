@@ -43,6 +43,7 @@ def test_a_pack_that_comes_out_even_has_no_padding_segment():
 def test_best_fit_decreasing_by_hand():
     """Limit 10. 7 | 6 | 4 fits best beside 6 | 3 fits best beside 7 | 2 opens the third: (7,3) (6,4) (2)."""
     assert plan_packs([2, 3, 7, 4, 6], 10) == [[0], [1, 2], [3, 4]]
+    assert plan_packs([2, 7, 8], 10) == [[0, 2], [1]]  # 2 leaves no gap beside 8, one beside 7
 
 
 def test_a_sequence_over_the_limit_has_a_pack_of_its_own():
