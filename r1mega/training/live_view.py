@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Console as RichConsole
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -89,8 +88,7 @@ class LiveView:
             else:
                 body = Group(figures, Text(), self._sample_text(width - 6))
         return Panel(Group(self._progress(), self._phase_line(), Text(), body), title=escape(self._title),
-                     title_align="left", border_style="cyan", padding=(0, 1), width=width,
-                     box=box.ROUNDED if self._unicode else box.ASCII)
+                     title_align="left", border_style="cyan", padding=(0, 1), width=width)
 
     def _progress(self) -> Table:
         pace = self._pace
