@@ -34,8 +34,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fit(recipe):
-    from r1mega.cli.doctor.fit import check_fit
     from r1mega.cli.doctor.finding import Finding, Level
+    from r1mega.cli.doctor.fit import check_fit
     try:
         import torch
         num_gpus = torch.cuda.device_count()

@@ -1,6 +1,7 @@
 """`r1mega run`: train what a recipe says."""
 
 import argparse
+import os
 from pathlib import Path
 
 from r1mega.config.loader import dump_recipe, resolve_recipe
@@ -28,7 +29,10 @@ def run(args: argparse.Namespace) -> None:
         print(f"\n# {_plan(resolved.recipe)}")
         return
     from r1mega.stage.run import run_recipe
-    run_recipe(resolved.recipe, Path(args.recipe))
+    run_dir = run_recipe(resolved.recipe, Path(args.recipe))
+    if int(os.environ.get("RANK", "0")) == 0:
+        from r1mega.report import write_report
+        print(f"report: {write_report([run_dir], None)}")
 
 
 def _plan(recipe: Recipe) -> str:

@@ -13,7 +13,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="a model folder, a checkpoint, or a run folder")
-    parser.add_argument("layout", nargs="*", metavar="layout.KEY=VALUE", help="how to spread the work; by default one rank")
+    parser.add_argument("layout", nargs="*", metavar="layout.KEY=VALUE", help="by default one rank")
     parser.add_argument("--question", action="append", default=[], metavar="TEXT", help="may be repeated")
     parser.add_argument("--samples", type=int, default=1, metavar="N", help="completions a question")
     parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the likeliest token")

@@ -12,7 +12,7 @@ Each input line is {"token_ids": [...]}; each output line {"log_probs": [null, .
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="a model folder, a checkpoint, or a run folder")
-    parser.add_argument("layout", nargs="*", metavar="layout.KEY=VALUE", help="how to spread the work; by default one rank")
+    parser.add_argument("layout", nargs="*", metavar="layout.KEY=VALUE", help="by default one rank")
     parser.add_argument("--input", type=Path, required=True, metavar="FILE")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     parser.add_argument("--temperature", type=float, default=1.0)

@@ -56,7 +56,7 @@ def _check_stage(recipe: Recipe) -> Iterator[Mistake]:
     if recipe.stage == "rl" and recipe.rollout is None:
         yield Mistake("rollout", 'is missing, and stage="rl" samples; add [rollout] with max_new_tokens = 256')
     if recipe.stage == "pretrain" and recipe.pretrain is None:
-        yield Mistake("pretrain", 'is missing, and stage="pretrain" needs it; add [pretrain] with documents_per_step = 256')
+        yield Mistake("pretrain", 'is missing, and stage="pretrain" needs it; add it with documents_per_step = 256')
     if recipe.stage == "rl" and recipe.pretrain is not None:
         yield Mistake("pretrain", 'has no meaning for stage="rl"; take the section out, or use stage = "pretrain"')
     if recipe.start.model is not None and recipe.start.recipe is not None:
@@ -89,14 +89,14 @@ def _check_lengths(recipe: Recipe) -> Iterator[Mistake]:
 def _check_tokenizer(tokenizer: TokenizerConfig, recipe: Recipe) -> Iterator[Mistake]:
     if tokenizer.kind == "huggingface":
         if tokenizer.path is None:
-            yield Mistake("tokenizer.path", 'is missing, and kind="huggingface" needs a folder or a hub name; add path, '
+            yield Mistake("tokenizer.path", 'is missing, and kind="huggingface" needs a folder or hub name; add path, '
                                             'or use kind = "train"')
         if tokenizer.vocab_size is not None:
             yield Mistake("tokenizer.vocab_size", 'only a trained tokenizer has a size to choose; take it out, or use '
                                                   'tokenizer.kind = "train"')
         return
     if tokenizer.path is not None:
-        yield Mistake("tokenizer.path", 'kind="train" makes its own tokenizer in the run\'s folder; take it out, or use '
+        yield Mistake("tokenizer.path", 'kind="train" makes its own in the run\'s folder; take it out, or use '
                                         'tokenizer.kind = "huggingface"')
     if tokenizer.vocab_size is not None and tokenizer.vocab_size > recipe.model.vocab_size:
         yield Mistake("tokenizer.vocab_size", f"is more than model.vocab_size={recipe.model.vocab_size}; use at most "
@@ -108,7 +108,7 @@ def _check_template(template: ChatTemplate) -> Iterator[Mistake]:
     try:
         names = jinja2.meta.find_undeclared_variables(jinja2.Environment().parse(template.prompt))
     except jinja2.TemplateSyntaxError as error:
-        yield Mistake(key, f"is not a jinja2 template ({error.message}); write the question's place as {{{{ question }}}}")
+        yield Mistake(key, f"is not a jinja2 template ({error.message}); write {{{{ question }}}} for the question")
         return
     if "question" not in names:
         yield Mistake(key, "never shows the question; write {{ question }} where it belongs")
@@ -126,14 +126,16 @@ def _check_batches(recipe: Recipe) -> Iterator[Mistake]:
         yield Mistake("train.micro_batch_tokens", "must be a multiple of layout.tensor_parallel="
                       f"{layout.tensor_parallel} (sequence parallelism cuts a pack in equal parts); use {fit}")
     if recipe.pretrain is not None and recipe.pretrain.documents_per_step < layout.data_parallel:
-        yield Mistake("pretrain.documents_per_step", f"is less than layout.data_parallel={layout.data_parallel}, so some "
-                                                     f"replicas would read nothing; use at least {layout.data_parallel}")
+        yield Mistake("pretrain.documents_per_step", f"is less than layout.data_parallel={layout.data_parallel}, so "
+                                                     "some replicas would read nothing; use at least "
+                                                     f"{layout.data_parallel}")
     if recipe.stage != "rl" or rollout is None:
         return
     if rollout.problems_per_step % layout.data_parallel:
         fit = -(-rollout.problems_per_step // layout.data_parallel) * layout.data_parallel
-        yield Mistake("rollout.problems_per_step", f"layout.data_parallel={layout.data_parallel} does not divide it, and "
-                                                   f"every replica rolls out whole problems, equally many; use {fit}")
+        yield Mistake("rollout.problems_per_step", f"layout.data_parallel={layout.data_parallel} does not divide it, "
+                                                   "and every replica rolls out whole problems, equally many; "
+                                                   f"use {fit}")
     outputs = rollout.problems_per_step * rollout.group_size
     if recipe.algorithm.mini_batches > outputs:
         yield Mistake("algorithm.mini_batches", f"is more than the {outputs} outputs of a step (problems_per_step x "
@@ -148,8 +150,8 @@ def _check_data(recipe: Recipe) -> Iterator[Mistake]:
     total = sum(source.size for source in sources)
     left = total - recipe.data.heldout_problems
     if left < 1:
-        yield Mistake("data.heldout_problems", f"leaves nothing to train on: the sources have {total} problems; use less "
-                                               f"than {total}, or a larger data.sources.0.size")
+        yield Mistake("data.heldout_problems", f"leaves nothing to train on: the sources have {total} problems; use "
+                                               f"less than {total}, or a larger data.sources.0.size")
     elif recipe.stage == "rl" and recipe.rollout is not None and left < recipe.rollout.problems_per_step:
         yield Mistake("rollout.problems_per_step", f"only {left} problems are left to train on ({total} less "
                                                    f"data.heldout_problems); use at most {left}, or a larger "
@@ -172,7 +174,7 @@ def _check_training(recipe: Recipe) -> Iterator[Mistake]:
 def _check_data_file(key: str, path: Path) -> Iterator[Mistake]:
     if not path.is_file():
         there = "is a folder" if path.is_dir() else "is not there"
-        yield Mistake(key, f"the file {there}; paths are relative to the file that sets them, name a .jsonl or .parquet")
+        yield Mistake(key, f"the file {there}; a path is relative to the file that sets it; name a .jsonl or .parquet")
     elif path.suffix not in (".jsonl", ".parquet"):
         yield Mistake(key, f"'{path.suffix}' is no format we read; use a .jsonl or .parquet file")
     elif path.stat().st_size == 0:

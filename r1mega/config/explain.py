@@ -74,7 +74,8 @@ def _mistake(path: KeyPath, detail: dict, data: dict) -> Mistake:
         choices = [c for m in members(found.annotation) for c in get_args(m)]
         return Mistake(key, f"is not legal; use {allowed}{_hint(detail['input'], choices)}")
     if kind in _WRONG_TYPE:
-        return Mistake(key, f"is {_type_name(detail['input'])}, not {allowed}{_type_fix(path, detail['input'], allowed)}")
+        fix = _type_fix(path, detail["input"], allowed)
+        return Mistake(key, f"is {_type_name(detail['input'])}, not {allowed}{fix}")
     if kind == "value_error" and isinstance(detail["ctx"]["error"], Mistake):
         inner = detail["ctx"]["error"]
         return Mistake(f"{key}.{inner.key}" if key else inner.key, inner.text)

@@ -219,10 +219,8 @@ def _file_hint(file: Path) -> str:
 
 def _walk(data: Any, path: KeyPath) -> Any:
     for name in path:
-        if isinstance(data, dict) and name in data:
-            data = data[name]
-        elif isinstance(data, list) and isinstance(name, int) and name < len(data):
-            data = data[name]
-        else:
+        in_list = isinstance(data, list) and isinstance(name, int) and name < len(data)
+        if not in_list and not (isinstance(data, dict) and name in data):
             return None
+        data = data[name]
     return data

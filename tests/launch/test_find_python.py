@@ -24,7 +24,8 @@ def find(machine: Path, **environ: str) -> subprocess.CompletedProcess:
         link = machine / "tools" / tool
         if not link.exists():
             link.symlink_to(f"/usr/bin/{tool}" if os.path.exists(f"/usr/bin/{tool}") else f"/bin/{tool}")
-    return subprocess.run([str(machine / "tools/bash"), str(ROOT / "launch/find_python")], capture_output=True, text=True,
+    words = [str(machine / "tools/bash"), str(ROOT / "launch/find_python")]
+    return subprocess.run(words, capture_output=True, text=True,
                           env={"PATH": path, "HOME": str(machine / "home"), **environ})
 
 

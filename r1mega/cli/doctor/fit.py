@@ -35,7 +35,7 @@ def _ranks(recipe: Recipe, num_gpus: int) -> Finding:
                                               f"{-(-ranks // num_gpus)} such machines with srun or torchrun")
     if ranks <= cores:
         return Finding(Level.OK, "ranks", f"{ranks}, on {cores} cores")
-    return Finding(Level.ABSENT, "ranks", f"{ranks} on {cores} cores: they take turns; fewer ranks in [layout] are faster")
+    return Finding(Level.ABSENT, "ranks", f"{ranks} on {cores} cores: they take turns; fewer are faster")
 
 
 def _memory(recipe: Recipe, num_gpus: int, gpu_bytes: int) -> Iterator[Finding]:
@@ -45,7 +45,8 @@ def _memory(recipe: Recipe, num_gpus: int, gpu_bytes: int) -> Iterator[Finding]:
     else:
         where, room = "this machine", memory()[1]
         needed *= recipe.layout.world_size
-    text = f"{max(needed / GIB, 0.1):.1f} GiB of weights, gradients and optimizer state on {where}, which has {room / GIB:.0f}"
+    text = (f"{max(needed / GIB, 0.1):.1f} GiB of weights, gradients and optimizer state on {where}, "
+            f"which has {room / GIB:.0f}")
     if needed > room:
         yield Finding(Level.PROBLEM, "memory", f"{text}; use a smaller [model], or more ranks in expert_parallel, "
                                                "pipeline_parallel or tensor_parallel")
@@ -54,7 +55,7 @@ def _memory(recipe: Recipe, num_gpus: int, gpu_bytes: int) -> Iterator[Finding]:
 
 
 def state_bytes_per_rank(recipe: Recipe) -> int:
-    """Weights, a reference where the KL term needs one, fp32 gradients, and this rank's share of fp32 masters and moments.
+    """Weights, a reference if there is a KL term, fp32 gradients, and this rank's share of fp32 masters and moments.
 
     Layers are taken as evenly spread over stages. Optimizer state is shared out over the replicas of each weight.
     """

@@ -32,8 +32,9 @@ def check_machine(folder: Path) -> Iterator[Finding]:
                   f"{cores}; {note}" + ("; more threads than cores slow everything down" if too_many else ""))
     total, free = memory()
     if total:
-        yield Finding(Level.ABSENT if free < 6 * GIB else Level.OK, "memory",
-                      f"{total / GIB:.0f} GiB, {free / GIB:.1f} free" + ("; the demo wants 6" if free < 6 * GIB else ""))
+        little = free < 6 * GIB
+        yield Finding(Level.ABSENT if little else Level.OK, "memory",
+                      f"{total / GIB:.0f} GiB, {free / GIB:.1f} free" + ("; the demo wants 6" if little else ""))
     disk = shutil.disk_usage(folder).free
     yield Finding(Level.ABSENT if disk < 5 * GIB else Level.OK, "disk",
                   f"{disk / GIB:.0f} GiB free under {folder}" + ("; checkpoints may not fit" if disk < 5 * GIB else ""))
