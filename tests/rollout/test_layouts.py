@@ -34,11 +34,12 @@ TWO_RANKS = {
     "pp2": Case(PP2, yarn=True),
     "pp2 vpp2": Case(PP2 | {"virtual_stages": 2}),
 }
+FEW = {"num_requests": 9, "slots": 2}
 FOUR_RANKS = {
-    "tp2 pp2 ep2": Case(TP2 | PP2 | {"expert_parallel": 2}, yarn=True),
-    "tp2 pp2 ep2 dispatched": Case(TP2 | PP2 | {"expert_parallel": 2}, engine=DISPATCHED),
-    "tp2 ep4 dispatched": Case(TP2 | {"data_parallel": 2, "expert_parallel": 4}, engine=DISPATCHED),
-    "pp2 vpp2 ep2": Case(PP2 | {"virtual_stages": 2, "data_parallel": 2, "expert_parallel": 2}),
+    "tp2 pp2 ep2": Case(TP2 | PP2 | {"expert_parallel": 2}, yarn=True, **FEW),
+    "tp2 pp2 ep2 dispatched": Case(TP2 | PP2 | {"expert_parallel": 2}, engine=DISPATCHED, **FEW),
+    "tp2 ep4 dispatched": Case(TP2 | {"data_parallel": 2, "expert_parallel": 4}, engine=DISPATCHED, **FEW),
+    "pp2 vpp2 ep2": Case(PP2 | {"virtual_stages": 2, "data_parallel": 2, "expert_parallel": 2}, **FEW),
 }
 
 
@@ -47,7 +48,7 @@ def results():
     """Case name -> one entry a rank."""
     by_name = {}
     for num_ranks, cases in ((1, ONE_RANK), (2, TWO_RANKS), (4, FOUR_RANKS)):
-        ranks = run_ranks(sample_all, num_ranks, list(cases.values()), timeout=300)
+        ranks = run_ranks(sample_all, num_ranks, list(cases.values()), timeout=900)
         by_name |= dict(zip(cases, zip(*ranks, strict=True), strict=True))
     return by_name
 
