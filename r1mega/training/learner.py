@@ -1,5 +1,7 @@
 """One optimizer step over packs, under any layout."""
 
+import r1mega.parallel  # noqa: F401, I001  the CPU door has to be open before anything here imports megatron.core
+
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """AdamW over Megatron's distributed optimizer, with fp32 master weights."""
 
+import r1mega.parallel  # noqa: F401, I001  the CPU door has to be open before anything here imports megatron.core
+
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,0 +1,73 @@
+"""`r1mega score` from the command line: the same log-probs under any layout, and every bad line named."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from r1mega.cli.main import main
+from r1mega.config import LayoutConfig, ModelConfig
+from r1mega.model import PolicySettings, build_policy
+from r1mega.parallel import start, stop
+from r1mega.training.checkpoint import save_model_folder
+from tests.model.test_router import TINY
+
+MODEL = ModelConfig(**{**TINY, "num_layers": 3, "init_std": 0.3})
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "m"
+    groups = start(LayoutConfig(), seed=0)
+    save_model_folder(folder, build_policy(MODEL, groups, PolicySettings(), seed=5), MODEL, groups)
+    stop()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("input") / "tokens.jsonl"
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randint(0, 64, (length,), generator=generator).tolist() for length in (7, 1, 20, 64, 3, 12)]
+    path.write_text("".join(json.dumps({"token_ids": row}) + "\n" for row in rows))
+    return path
+
+
+def scored(model_dir: Path, tokens: Path, output: Path, *words: str) -> list[list[float | None]]:
+    assert main(["score", str(model_dir), "--input", str(tokens), "--output", str(output), *words]) == 0
+    return [json.loads(line)["log_probs"] for line in output.read_text().splitlines()]
+
+
+def test_every_layout_gives_one_ranks_log_probs(model_dir: Path, tokens: Path, tmp_path: Path):
+    alone = scored(model_dir, tokens, tmp_path / "1")
+    assert [len(row) for row in alone] == [7, 1, 20, 64, 3, 12] and alone[1] == [None]
+    assert all(row[0] is None and all(value < 0 for value in row[1:]) for row in alone)
+    for words in (["layout.tensor_parallel=2"], ["layout.expert_parallel=2", "layout.data_parallel=2"],
+                  ["layout.pipeline_parallel=2"]):
+        for ours, theirs in zip(alone, scored(model_dir, tokens, tmp_path / "2", *words), strict=True):
+            assert ours[1:] == pytest.approx(theirs[1:], abs=1e-4), words
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("{", "not an object with token_ids"), ('{"tokens": [1]}', "not an object with token_ids"),
+    ('{"token_ids": []}', "one or more integers"), ('{"token_ids": [1, 2.5]}', "one or more integers"),
+    ('{"token_ids": [1, 64]}', "token id 64 is not in the vocabulary"),
+    (json.dumps({"token_ids": [1] * 65}), "65 tokens, but model.max_context=64"),
+])
+def test_a_bad_line_is_named_before_anything_is_computed(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture, line: str, said: str
+):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"token_ids": [1, 2]}\n' + line + "\n")
+    assert main(["score", str(model_dir), "--input", str(bad), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert f"{bad}:2" in error and said in error and len(error.splitlines()) <= 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_impossible_layout_is_refused(model_dir: Path, tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    for word, said in (("layout.tensor_parallel=3", "tensor_parallel"), ("layout.tensor=2", "not a layout setting"),
+                       ("layout.tensor_parallel=two", "not a whole number")):
+        assert main(["score", str(model_dir), "--input", str(tokens), "--output", str(tmp_path / "o"), word]) == 2
+        assert said in capsys.readouterr().err
