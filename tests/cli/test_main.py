@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -85,7 +86,7 @@ def test_show_as_json_has_value_and_origin_of_each_key(capsys: pytest.CaptureFix
 
 
 def test_show_into_a_closed_pipe_says_nothing() -> None:
-    command = f"{sys.executable} -m r1mega.cli.main show {ZERO} | head -1"
+    command = f"{shlex.quote(sys.executable)} -m r1mega.cli.main show {shlex.quote(ZERO)} | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
     assert done.stderr == ""
     assert done.stdout.startswith("name =")
