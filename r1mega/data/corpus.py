@@ -1,15 +1,15 @@
 """Text for the stand-in of a base model: problems with solutions as uneven as the web's.
 
-DeepSeek-R1-Zero starts from a base model that has read much reasoning, some of it good, and can do little at will. A tiny
-model cannot have that, so it reads documents made from the training problems, in these styles:
+DeepSeek-R1-Zero starts from a base model that has read much reasoning, some of it good, and can do little at will. A
+tiny model cannot have that, so it reads documents made from the training problems, in these styles:
 
     worked   every step, right
     sloppy   every step, each with a good chance of a slip that is carried on
     guess    no steps, an answer near the right one
     chatter  a few steps begun, then nothing
 
-The shares are the recipe's (`pretrain.styles`); only `worked`, rare, shows what pays. Which style a document has, and every
-slip in it, depends on (seed, document number) alone.
+The shares are the recipe's (`pretrain.styles`); only `worked`, rare, shows what pays. Which style a document has, and
+every slip in it, depends on (seed, document number) alone.
 """
 
 import random
@@ -49,7 +49,7 @@ def check_styles(styles: Mapping[str, float]) -> None:
         if share <= 0:
             raise UserError(f"pretrain.styles.{style}={share}: a share must be positive; leave the style out instead")
     if not styles:
-        raise UserError(f"pretrain.styles is empty; give shares of {', '.join(STYLES)}, e.g. styles = {{ worked = 1.0 }}")
+        raise UserError(f"pretrain.styles is empty; give shares of {', '.join(STYLES)}, e.g. {{ worked = 1.0 }}")
 
 
 def _written(problem: Problem, template: ChatTemplate, slip: Slip) -> str:

@@ -14,8 +14,8 @@ class Pack(PackedSeqParams):
 
     `sequence_ids` [T] int64 counts from 0 in order of appearance; padding counts as one more sequence, `num_sequences`.
     `positions` [T] is a token's place in its sequence.
-    `rows` [S, L] holds the token index of every position of every segment (clamped past its end) and `slots` [T] the place
-    of every token in the flattened rows; both are None where segments are too unequal to be padded.
+    `rows` [S, L] holds the token index of every position of every segment (clamped past its end) and `slots` [T] the
+    place of every token in the flattened rows; both are None where segments are too unequal to be padded.
     """
 
     sequence_ids: torch.Tensor | None = None

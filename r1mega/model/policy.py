@@ -24,8 +24,9 @@ class Policy(GPTModel):
     def forward(self, batch: PackedBatch, temperature: float = 1.0) -> torch.Tensor:
         """Run this stage on one pack.
 
-        On the last stage, returns fp32 [3, T]: log p(targets) and entropy at the temperature, and log p of the token after
-        the target by the MTP layer (zeros unless training with MTP on). On others, the hidden states for the next stage.
+        On the last stage, returns fp32 [3, T]: log p(targets) and entropy at the temperature, and log p of the token
+        after the target by the MTP layer (zeros unless training with MTP on). On others, the hidden states for the
+        next stage.
         """
         pack = Pack.of(batch.cu_seqlens, batch.num_sequences)
         token_ids_1T = batch.token_ids[None]

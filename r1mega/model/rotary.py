@@ -1,6 +1,6 @@
 """Rotary tables of a whole pack at once.
 
-For packed sequences Megatron turns each sequence by itself, in a Python loop whose cost is that of the number of sequences:
+For packed sequences Megatron turns each sequence by itself, in a Python loop that costs by the number of sequences:
 hundreds of short ones in RL. Looked up by position, the table covers the pack as if it were one sequence.
 """
 

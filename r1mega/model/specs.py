@@ -17,7 +17,7 @@ from r1mega.model.latent_attention import LatentAttention
 from r1mega.model.layer import PolicyLayer
 from r1mega.model.router import Router
 
-# The names Transformer Engine's fused layers give the norms, so that a checkpoint fits both (local name -> stored name).
+# The names Transformer Engine's fused layers give the norms, so that a checkpoint fits both (local -> stored name).
 STORED_NAMES = {
     "self_attention.q_layernorm.weight": "self_attention.linear_q_up_proj.layer_norm_weight",
     "self_attention.kv_layernorm.weight": "self_attention.linear_kv_up_proj.layer_norm_weight",

@@ -16,8 +16,8 @@ SLURM_PORT = 29_500  # first port tried for the rendezvous; the job id shifts it
 def launch(function: str, arguments: Mapping[str, object], layout: LayoutConfig) -> None:
     """Run `function` ("package.module:name", taking JSON-able keyword arguments) on every rank of the layout.
 
-    Under torchrun (RANK is set) or as a task of srun, this process is already one of the ranks. Otherwise a layout of one
-    rank runs right here, and a larger one is started by torch's elastic launcher on this machine.
+    Under torchrun (RANK is set) or as a task of srun, this process is already one of the ranks. Otherwise a layout of
+    one rank runs right here, and a larger one is started by torch's elastic launcher on this machine.
     Raises UserError when a rank died; what the rank itself had to say is on its standard error.
     """
     adopt_slurm_task(os.environ)

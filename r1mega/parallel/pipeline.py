@@ -7,8 +7,9 @@ from megatron.core.pipeline_parallel.p2p_communication import P2PCommunicator, _
 class PipelineCommunicator(P2PCommunicator):
     """Exchanges shapes in the order in which it exchanges tensors.
 
-    With variable sequence lengths Megatron sends shapes in batched pairs whatever `batch_p2p_comm` says. With an interleaved
-    schedule on two stages the previous rank is the next one, and the pairs of the two directions get mixed up.
+    With variable lengths Megatron sends shapes in batched pairs whatever `batch_p2p_comm` says. With an
+    interleaved schedule on two stages the previous rank is the next one, and the pairs of the two directions get
+    mixed up.
     """
 
     def _communicate_shapes(

@@ -132,7 +132,9 @@ class Bench:
 
 
 @contextmanager
-def open_bench(recipe: Recipe, run_dir: Path, groups: Groups, prepared: Prepared, start: Path | None) -> Iterator[Bench]:
+def open_bench(
+    recipe: Recipe, run_dir: Path, groups: Groups, prepared: Prepared, start: Path | None
+) -> Iterator[Bench]:
     """Build or restore everything a stage needs; on leaving, wait for checkpoints and close the log."""
     chunks = build_policy(recipe.model, groups, PolicySettings.of(recipe.train), seed=recipe.seed)
     store = CheckpointStore(run_dir / "checkpoints", recipe.checkpoint.keep, recipe.checkpoint.asynchronous, groups)

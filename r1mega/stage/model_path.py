@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from r1mega.config import ModelConfig, Recipe, UserError, load_recipe
+from r1mega.config import ModelConfig, Recipe, UserError, resolve_recipe
 from r1mega.config.data import ChatTemplate
 
 
@@ -12,14 +12,15 @@ def find_model(path: Path) -> Path:
         return path
     steps = sorted((path / "checkpoints").glob("step-*/manifest.json"))
     if not steps:
-        raise UserError(f"{path}: no model there; give a model folder (model.json, weights/), a checkpoint or a run folder")
+        raise UserError(f"{path}: no model there; give a model folder (model.json, weights/), a checkpoint or a "
+                        "run folder")
     return steps[-1].parent
 
 
 def recipe_of(model: Path) -> Recipe | None:
     """The recipe of the run that made this checkpoint, where there is one."""
     path = model.parent.parent / "recipe.toml"
-    return load_recipe(path) if path.exists() else None
+    return resolve_recipe(path, files=False).recipe if path.exists() else None
 
 
 def template_of(model: Path) -> ChatTemplate:
@@ -32,5 +33,6 @@ def max_new_tokens(model: ModelConfig, longest_prompt: int, wanted: int | None) 
     """As many as fit, or as wanted."""
     room = model.max_context - longest_prompt
     if room < 1:
-        raise UserError(f"a prompt of {longest_prompt} tokens leaves no room to answer: model.max_context={model.max_context}")
+        raise UserError(f"a prompt of {longest_prompt} tokens leaves no room to answer (model.max_context="
+                        f"{model.max_context}); shorten it")
     return room if wanted is None else min(wanted, room)

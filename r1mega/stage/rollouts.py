@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch.distributed as dist
 
@@ -13,8 +13,6 @@ from r1mega.record import Completion, Rollout, RolloutGroup, SampleRequest
 from r1mega.reward import Judge
 from r1mega.rollout import Engine, Sampling, sample_seed
 from r1mega.stage.bench import Bench
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Collector:
     def collect(
         self, prompts: PromptSet, numbers: Sequence[int], num_samples: int, step: int, sampling: Sampling, what: str
     ) -> Timed:
-        """`num_samples` rollouts of each problem in `numbers`. Collective; every rank gets all groups, in that order."""
+        """`num_samples` rollouts of each problem in `numbers`. Collective; every rank gets all groups, in order."""
         begun = time.monotonic()
         dp, rank = self.groups.dp.size(), self.groups.dp_rank
         share = -(-len(numbers) // dp)
@@ -99,7 +97,7 @@ def is_replica_leader(groups: Groups) -> bool:
     return groups.tp_rank == 0 and groups.is_first_stage
 
 
-def from_leader(value: T, groups: Groups) -> T:
+def from_leader[T](value: T, groups: Groups) -> T:
     """The leader's value, on all ranks of its replica."""
     group = groups.pg.mp
     if group.size() == 1:

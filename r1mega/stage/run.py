@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from r1mega.config import LayoutConfig, Recipe, UserError, dump_recipe, load_recipe
+from r1mega.config import LayoutConfig, Recipe, UserError, dump_recipe, load_recipe, resolve_recipe
 from r1mega.parallel import launch, start, stop
 from r1mega.parallel.launch import adopt_slurm_task
 from r1mega.stage.prepare import load_prepared, prepare
@@ -17,7 +17,7 @@ FREE_KEYS = {"train": {"steps", "micro_batch_tokens", "recompute", "max_bad_step
 
 
 def run_recipe(recipe: Recipe, recipe_path: Path) -> Path:
-    """Run (or go on with) a recipe; returns its run folder. Runs the recipe it starts from first, if its model is not there."""
+    """Run (or go on with) a recipe; returns its folder. The recipe it starts from runs first, if it has to."""
     adopt_slurm_task(os.environ)
     base_dir = recipe_path.parent
     start_model = _start_model(recipe, base_dir)
@@ -50,7 +50,7 @@ def run_rank(run_dir: str, start_model: str | None, layout: dict[str, Any], seed
     folder = Path(run_dir)
     groups = start(LayoutConfig(**layout), seed)
     dist.barrier()
-    recipe = load_recipe(folder / "recipe.toml")
+    recipe = resolve_recipe(folder / "recipe.toml", files=False).recipe  # its files were checked by whoever started us
     prepared = load_prepared(recipe, folder)
     begin = None if start_model is None else Path(start_model)
     with open_bench(recipe, folder, groups, prepared, begin) as bench:
@@ -91,12 +91,12 @@ def _same_run(recipe: Recipe, run_dir: Path) -> None:
     """Refuse to go on with a run under another recipe."""
     if not (run_dir / "recipe.toml").exists() or not any((run_dir / "checkpoints").glob("step-*")):
         return
-    before, now = _fixed(load_recipe(run_dir / "recipe.toml")), _fixed(recipe)
+    before, now = _fixed(resolve_recipe(run_dir / "recipe.toml", files=False).recipe), _fixed(recipe)
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise UserError(
-                f"{run_dir}: was started with {key}={before.get(key)!r}, now it is {now.get(key)!r}; go on with the same "
-                f"recipe, or set name=... for a new run (or remove {run_dir})")
+                f"{run_dir}: was started with {key}={before.get(key)!r}, now it is {now.get(key)!r}; go on with the "
+                f"same recipe, or set name=... for a new run (or remove {run_dir})")
 
 
 def _fixed(recipe: Recipe) -> dict[str, Any]:

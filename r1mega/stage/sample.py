@@ -24,7 +24,8 @@ def sample(
     """
     folder = find_model(model)
     if not (folder / "tokenizer").is_dir():
-        raise UserError(f"{folder}: has no tokenizer/, so there are no words to talk in; use `r1mega score` with token ids")
+        raise UserError(f"{folder}: has no tokenizer/, so there are no words to talk in; use `r1mega score` "
+                        "with token ids")
     if not questions and layout.world_size > 1:
         raise UserError("command line: a conversation needs a layout of one rank; give --question with a larger one")
     launch("r1mega.stage.sample:sample_on_rank", {

@@ -83,7 +83,7 @@ class Learner:
         return _sum_over_ranks(outputs, self.groups)
 
     def _count(self, packs: Sequence[PackedBatch]) -> "_Totals":
-        """Token counts of the whole batch: known before the step, so that every loss is divided once, by the same number."""
+        """Token counts of the whole batch: known before the step, so every loss is divided once, by the same number."""
         tokens = sum(int((pack.sequence_ids >= 0).sum()) for pack in packs)
         mtp_tokens = sum(float(mtp_mask(pack).sum()) for pack in packs)
         counts = torch.tensor([tokens, mtp_tokens], dtype=torch.float64, device=self.groups.device)
@@ -126,7 +126,7 @@ def run_schedule(
     model: Sequence[torch.nn.Module], packs: Sequence[PackedBatch], loss: Any, groups: Groups, temperature: float,
     forward_only: bool,
 ) -> list[Mapping[str, torch.Tensor]]:
-    """Run the packs through Megatron's pipeline schedule; on the last stage returns the loss function's dict of each."""
+    """Run the packs through Megatron's pipeline schedule; the last stage returns the loss function's dict of each."""
 
     def forward_step(batches: Iterator[PackedBatch], chunk: torch.nn.Module) -> tuple[torch.Tensor, Any]:
         batch = next(batches)

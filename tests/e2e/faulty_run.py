@@ -1,7 +1,7 @@
 """`torchrun -m tests.e2e.faulty_run RECIPE POINT COUNT RANK`: a run in which RANK is killed at a named point.
 
-POINT is a key of POINTS, COUNT the how-manieth time it is reached. POINT "none" runs undisturbed. The process is killed by
-SIGKILL, from inside, at exactly that place: nothing of ours gets to run afterwards.
+POINT is a key of POINTS, COUNT the how-manieth time it is reached. POINT "none" runs undisturbed. The process is killed
+by SIGKILL, from inside, at exactly that place: nothing of ours gets to run afterwards.
 """
 
 import os

@@ -39,7 +39,8 @@ def test_a_rank_killed_at_rollout_reward_step_and_checkpoint_leaves_no_trace(und
     recipe = write_rl_recipe(tmp_path, "run")
     run_dir = tmp_path / "runs" / "run"
     # One run, killed five times on its way: each start gets a step or so further than the one before.
-    for point, count, rank in (("rollout", 2, 1), ("reward", 2, 0), ("step", 3, 1), ("checkpoint", 2, 1), ("rename", 1, 0)):
+    kills = (("rollout", 2, 1), ("reward", 2, 0), ("step", 3, 1), ("checkpoint", 2, 1), ("rename", 1, 0))
+    for point, count, rank in kills:
         killed = run(recipe, point, count, rank)
         assert killed.returncode != 0 and "SIGKILL" in killed.stderr, f"{point}: {killed.stderr[-2000:]}"
         assert steps_logged(run_dir) < 6

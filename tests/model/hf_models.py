@@ -15,7 +15,8 @@ TINY: dict[str, Any] = dict(
     vocab_size=200, hidden_size=64, intermediate_size=96, moe_intermediate_size=32, num_hidden_layers=3,
     num_attention_heads=4, n_shared_experts=1, n_routed_experts=8, kv_lora_rank=24, q_lora_rank=32,
     qk_rope_head_dim=8, v_head_dim=16, qk_nope_head_dim=12, n_group=4, topk_group=2, num_experts_per_tok=4,
-    num_key_value_heads=None, first_k_dense_replace=1, max_position_embeddings=256, initializer_range=0.08, num_mtp_layers=1)
+    num_key_value_heads=None, first_k_dense_replace=1, max_position_embeddings=256, initializer_range=0.08,
+    num_mtp_layers=1)
 
 YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=8.0, original_max_position_embeddings=32, beta_fast=32.0,
             beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0)

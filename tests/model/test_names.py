@@ -57,7 +57,10 @@ def test_an_unknown_megatron_name_is_an_error(name: str):
         V3_TABLE.from_megatron(name)
 
 
-@pytest.mark.parametrize("name", ["model.layers.62.enorm.weight", "model.layers.61.embed_tokens.weight", "lm_head.bias"])
+NO_SUCH_NAMES = ["model.layers.62.enorm.weight", "model.layers.61.embed_tokens.weight", "lm_head.bias"]
+
+
+@pytest.mark.parametrize("name", NO_SUCH_NAMES)
 def test_an_unknown_file_name_is_an_error(name: str):
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
         V3_TABLE.from_file(name)

@@ -95,7 +95,7 @@ def test_balance_term_is_that_of_the_report_and_no_packing_changes_it(groups: Gr
     for part in hidden.double().split([5, 4, 3]):
         scores = torch.sigmoid(part @ weight.T)
         chosen = group_limited_top_k((scores + router.expert_bias.double()).detach(), 2, 4, 2)
-        counts = torch.zeros(8, dtype=torch.float64).index_add_(0, chosen.flatten(), torch.ones(chosen.numel()).double())
+        counts = torch.bincount(chosen.flatten(), minlength=8).double()
         f = counts * 8 / (2 * len(part))
         P = (scores / scores.sum(1, keepdim=True)).mean(0)
         total = total + 0.5 * len(part) * (f * P).sum()

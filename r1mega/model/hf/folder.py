@@ -135,7 +135,7 @@ class HfFolder:
         scale = name + SCALE
         blocks = tuple(-(-size // SCALE_BLOCK) for size in shape)
         if len(shape) != 2:
-            raise UserError(f"{self.file_of(name)}: tensor {name} is FP8 with shape {list(shape)}; only matrices can be")
+            raise UserError(f"{self.file_of(name)}: tensor {name} has FP8 shape {list(shape)}; only matrices can be")
         if scale not in self._file_of:
             raise UserError(f"{self.file_of(name)}: tensor {name} is FP8, but {scale} is missing")
         if self.shape(scale) != blocks:

@@ -1,7 +1,5 @@
 """Checkpoints and model folders."""
 
-import r1mega.parallel  # noqa: F401, I001  the CPU door has to be open before anything here imports megatron.core
-
 import r1mega.parallel  # noqa: F401  before anything imports megatron.core: it may have to open the CPU door
 from r1mega.training.checkpoint.manifest import DamagedError, verify_folder
 from r1mega.training.checkpoint.model_folder import load_model_folder, read_model_config, save_model_folder
