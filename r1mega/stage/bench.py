@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from r1mega.config import Recipe, UserError
 from r1mega.model import Policy, PolicySettings, build_policy
+from r1mega.model.counts import count_parameters
 from r1mega.parallel import Groups
 from r1mega.record import PackedBatch
 from r1mega.stage.prepare import Prepared
@@ -161,7 +162,10 @@ def open_bench(
     if groups.rank == 0:
         log = RunLog(run_dir, last_step=-1 if step is None else step, tensorboard=recipe.log.tensorboard,
                      wandb_project=recipe.log.wandb_project)
-        write_environment(run_dir, describe_environment(sys.argv, groups.world_size, (_device_name(groups),)))
+        counts = count_parameters(recipe.model)
+        sizes = {"parameters": counts.total, "active_parameters": counts.active}
+        write_environment(
+            run_dir, describe_environment(sys.argv, groups.world_size, (_device_name(groups),)) | sizes)
         console = Console(recipe.log.console, recipe.train.steps, f"{run_dir.name} · {recipe.stage}")
         console.__enter__()
         if step is not None:

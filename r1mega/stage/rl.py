@@ -31,6 +31,8 @@ def rl(bench: Bench) -> None:
             replace_reference(bench)
             show_samples(bench, timed.groups)
             metrics = rollout_metrics(timed) | update_metrics(results) | times
+            if bench.recipe.train.mtp == "off":
+                metrics.pop("mtp_loss", None)
             metrics["groups_dropped"] = equal if bench.recipe.algorithm.drop_equal_groups else 0
             metrics["tokens_per_s"] = metrics["tokens"] / (time.monotonic() - begun)
             bench.finish_step(metrics | evaluator.when_due())
