@@ -17,6 +17,8 @@ def main() -> int:
             time.sleep(3)  # mostly every rank meets the same mistake: rank 0 says it, and the launcher ends the rest
         print(f"r1mega: {error}", file=sys.stderr, flush=True)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

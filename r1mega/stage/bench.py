@@ -32,6 +32,7 @@ from r1mega.training.environment import describe_environment, write_environment
 from r1mega.training.learner import Learner, StepResult
 from r1mega.training.metrics import RunLog
 
+IMPATIENCE_S = 3.0
 FREE_MODEL_KEYS = {"max_context"}  # may differ between a model and the stage that goes on from it
 
 
@@ -203,10 +204,18 @@ def _same_shape(recipe: Recipe, start: Path) -> None:
 
 
 def _hear_signals(bench: Bench) -> None:
-    """SIGTERM, SIGINT and SIGUSR1 (Slurm's warning before its limit) end the run after the step, saved."""
+    """SIGTERM, SIGINT and SIGUSR1 (Slurm's warning before its limit) end the run after the step, saved.
+
+    A second Ctrl-C, some seconds after the first, ends it at once. (The first reaches a rank twice: from the terminal and
+    from the launcher.)
+    """
+    first_asked = 0.0
+
     def ask(number: int, frame: Any) -> None:
-        if bench.stop_asked and number == signal.SIGINT:
+        nonlocal first_asked
+        if bench.stop_asked and number == signal.SIGINT and time.monotonic() - first_asked > IMPATIENCE_S:
             raise KeyboardInterrupt
+        first_asked = first_asked or time.monotonic()
         bench.stop_asked = True
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):

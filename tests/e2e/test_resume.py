@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,26 @@ def test_a_rank_killed_at_rollout_reward_step_and_checkpoint_leaves_no_trace(und
     finished = run(recipe)
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert same_metrics(undisturbed, run_dir) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_command_itself_saves_and_exits(tmp_path: Path, number: signal.Signals):
+    recipe = write_rl_recipe(tmp_path, "run", steps=500, every=1000)
+    metrics = tmp_path / "runs" / "run" / "metrics.jsonl"
+    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    command = subprocess.Popen([sys.executable, "-m", "r1mega.cli.main", "run", str(recipe)], cwd=ROOT, env=environment,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 180
+        while not (metrics.exists() and metrics.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        command.send_signal(number)
+        _, said = command.communicate(timeout=90)
+    finally:
+        command.kill()
+    saved = [path.name for path in (tmp_path / "runs" / "run" / "checkpoints").glob("step-*")]
+    assert saved == [f"step-{steps_logged(tmp_path / 'runs' / 'run'):08d}"], said[-2000:]
+    assert command.returncode == 128 + number and "Traceback" not in said
 
 
 def test_sigterm_saves_and_exits_and_the_same_command_goes_on(undisturbed: Path, tmp_path: Path):
