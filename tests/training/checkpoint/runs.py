@@ -72,8 +72,10 @@ class Run:
         return LoadTarget(
             self.learner.wrapped, self.model, self.learner.optimizer, {"reference": self.reference}, seed)
 
-    def resume(self, store: CheckpointStore) -> dict[str, Any]:
-        step = store.latest()
+    def resume(self, store: CheckpointStore, step: int | None = None) -> dict[str, Any]:
+        """From the given checkpoint, or from the newest good one."""
+        if step is None:
+            step = store.latest()
         assert step is not None
         state = store.load(step, self.target())
         self.update = state["update"]

@@ -25,7 +25,7 @@ def gather_many_buckets() -> tuple[int, int]:
     config = DistributedDataParallelConfig(
         use_distributed_optimizer=True, overlap_grad_reduce=True, bucket_size=BUCKET)
     wrapped = [DistributedDataParallel(chunks[0].config, config, chunks[0], pg_collection=groups.pg)]
-    optimizer = build_optimizer(wrapped, OptimizerConfig(lr=1e-3))
+    optimizer = build_optimizer(wrapped, OptimizerConfig(lr=1e-3), before_reduction=lambda: None)
     optimizer_state._initialize_state(optimizer)
     number = {id(parameter): n for n, parameter in enumerate(chunks[0].parameters())}
     for inner in optimizer.chained_optimizers:

@@ -50,7 +50,7 @@ def go_on(start: Path, root: Path, names: list[str]) -> dict[str, list[tuple[flo
     results = {}
     for name in names:
         run = Run(LAYOUTS[name], seed=9)
-        run.resume(CheckpointStore(start, 9, True, run.groups))
+        run.resume(CheckpointStore(start, 9, True, run.groups), 3)
         store = CheckpointStore(root / name, 9, True, run.groups)
         store.save(3, run.snapshot())
         results[name] = run.train(2)

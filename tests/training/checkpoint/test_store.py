@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from r1mega.training.checkpoint import CheckpointStore, CheckpointWriteError, naming
 from tests.ranks import RankError, run_ranks
@@ -119,6 +120,7 @@ def fail_and_go_on(root: Path) -> None:
         store.finish()
     os.fsync = fsync
     assert store.failed_writes == 1 and store.poll() is None
+    dist.barrier()  # rank 0 has cleaned up
     assert everybody(sorted(path.name for path in root.iterdir())) == [["step-00000001"]] * 2
     before = run.digest()
     run.train(1)
