@@ -52,12 +52,15 @@ def import_on_rank(
     """One rank's share of `import_hf`."""
     groups = start(LayoutConfig(**layout))
     try:
-        _import(Path(hf_dir), Path(model_dir), groups, precision, mtp)
+        import_with(groups, Path(hf_dir), Path(model_dir), precision=precision, mtp=mtp)
     finally:
         stop()
 
 
-def _import(hf_dir: Path, final: Path, groups: Groups, precision: Precision | None, mtp: bool) -> None:
+def import_with(
+    groups: Groups, hf_dir: Path, final: Path, *, precision: Precision | None = None, mtp: bool = True
+) -> None:
+    """`import_hf` by the ranks of `groups`. Collective."""
     there = final.exists() and (not final.is_dir() or any(final.iterdir()))
     raise_together(f"{final}: exists and is not empty; remove it or name another" if there else None)
     shards, error = None, None
@@ -139,13 +142,28 @@ def export_hf(
     Weights keep the dtype they are stored in unless `precision` is given; selection biases are fp32. The folder
     appears under its name when it is complete. Raises UserError naming file or tensor.
     """
+    arguments = {"model_dir": str(model_dir), "hf_dir": str(hf_dir), "precision": precision,
+                 "max_file_bytes": max_file_bytes}
+    launch("r1mega.stage.convert:export_on_rank", arguments, LayoutConfig())
+
+
+def export_on_rank(model_dir: str, hf_dir: str, precision: Precision | None, max_file_bytes: int) -> None:
+    """`export_hf` in a world of one rank."""
+    start(LayoutConfig())
+    try:
+        _export(Path(model_dir), Path(hf_dir), DTYPES.get(precision), max_file_bytes)
+    finally:
+        stop()
+
+
+def _export(model_dir: Path, hf_dir: Path, dtype: torch.dtype | None, max_file_bytes: int) -> None:
     if hf_dir.exists() and (not hf_dir.is_dir() or any(hf_dir.iterdir())):
         raise UserError(f"{hf_dir}: exists and is not empty; remove it or name another")
     model = read_model_config(model_dir)
     verify_folder(model_dir)
     table = NameTable(model)
     index = read_index(model_dir / WEIGHTS)
-    plan = _plan(table, index, DTYPES.get(precision))
+    plan = _plan(table, index, dtype)
     partial = hf_dir.with_name(f".{hf_dir.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from r1mega.config import LayoutConfig, UserError
 from r1mega.model.hf import FolderWriter, hf_config, plan_tensors
 from r1mega.model.names import NameTable
-from r1mega.stage.convert import export_hf, import_hf, import_on_rank
+from r1mega.stage.convert import export_hf, import_hf
 from tests.model.hf_ranks import export
 from tests.model.test_counts import SMALL
 from tests.model.test_hf_folder import random_tensors
@@ -55,43 +55,32 @@ def test_import_then_export_gives_the_same_bits_and_small_files(hf_dir: Path, tm
     assert (tmp_path / "back/chat_template.jinja").read_text() == "{{ messages }}"
 
 
-def test_ranks_share_the_import_and_a_built_model_loads_the_result_under_another_layout(hf_dir: Path, tmp_path: Path):
-    model_dir = tmp_path / "model"
-    layout = LayoutConfig(data_parallel=2).model_dump()
-    run_ranks(import_on_rank, 2, str(hf_dir), str(model_dir), "fp32", True, layout, timeout=300)
-    assert len(list((model_dir / "weights").glob("*.distcp"))) == 2
-    run_ranks(load_and_export, 2, str(model_dir), str(tmp_path / "back"), timeout=300)
+def test_ranks_share_an_import_that_a_sharded_model_loads_and_saves_again(hf_dir: Path, tmp_path: Path):
+    run_ranks(import_load_save, 2, str(hf_dir), str(tmp_path), timeout=300)
+    assert len(list((tmp_path / "imported/weights").glob("*.distcp"))) == 2
     expected = {name: tensor.float() for name, tensor in tensors_of(hf_dir).items()}
-    assert_same(tensors_of(tmp_path / "back"), expected)
+    assert_same(tensors_of(tmp_path / "collected"), expected)
+    export_hf(tmp_path / "saved", tmp_path / "exported")
+    assert_same(tensors_of(tmp_path / "exported"), expected)
 
 
-def load_and_export(model_dir: str, hf_dir: str) -> None:
+def import_load_save(hf_dir: str, root: str) -> None:
+    """Import on two ranks; load the result into a model cut in two; collect its weights; save it as a checkpoint."""
+    from megatron.core import parallel_state
+
     from r1mega.model import build_policy
     from r1mega.parallel import start
-    from r1mega.training.checkpoint import load_model_folder, read_model_config
+    from r1mega.stage.convert import import_with
+    from r1mega.training.checkpoint import load_model_folder, save_model_folder
 
+    imported = Path(root) / "imported"
+    import_with(start(LayoutConfig(data_parallel=2)), Path(hf_dir), imported, precision="fp32")
+    parallel_state.destroy_model_parallel()
     groups = start(LayoutConfig(tensor_parallel=2, expert_parallel=2))
-    model = read_model_config(Path(model_dir))
-    chunks = build_policy(model, groups, seed=3)
-    load_model_folder(Path(model_dir), chunks, groups)
-    export(chunks, groups, model, Path(hf_dir))
-
-
-def test_a_checkpoint_of_a_sharded_model_exports_what_the_model_holds(tmp_path: Path):
-    run_ranks(save_sharded, 4, str(tmp_path / "model"), str(tmp_path / "direct"), timeout=300)
-    export_hf(tmp_path / "model", tmp_path / "exported")
-    assert_same(tensors_of(tmp_path / "exported"), tensors_of(tmp_path / "direct"))
-
-
-def save_sharded(model_dir: str, hf_dir: str) -> None:
-    from r1mega.model import build_policy
-    from r1mega.parallel import start
-    from r1mega.training.checkpoint import save_model_folder
-
-    groups = start(LayoutConfig(tensor_parallel=2, pipeline_parallel=2, expert_parallel=2))
     chunks = build_policy(SMALL, groups, seed=3)
-    save_model_folder(Path(model_dir), chunks, SMALL, groups)
-    export(chunks, groups, SMALL, Path(hf_dir))
+    load_model_folder(imported, chunks, groups)
+    export(chunks, groups, SMALL, Path(root) / "collected")
+    save_model_folder(Path(root) / "saved", chunks, SMALL, groups)
 
 
 def test_mtp_can_be_left_out(hf_dir: Path, tmp_path: Path):
