@@ -103,3 +103,18 @@ def test_learning_rate_by_hand():
     assert [round(learning_rate(cosine, step, 6), 4) for step in (1, 2, 4, 6, 9)] == [0.5, 1.0, 0.55, 0.1, 0.1]
     constant = OptimizerConfig(lr=2.0, warmup_steps=4)
     assert [learning_rate(constant, step, 100) for step in (1, 4, 5, 100)] == [0.5, 2.0, 2.0, 2.0]
+
+
+def test_bf16_trains_with_fp32_masters_and_selection_biases():
+    groups = start(LayoutConfig(), seed=0)
+    chunks = build_policy(ModelConfig(**TINY), groups, PolicySettings(precision="bf16", mtp="joint"))
+    train = TrainConfig(steps=10, precision="bf16", micro_batch_tokens=64)
+    learner = Learner(chunks, groups, OptimizerConfig(lr=1e-2), train)
+    losses = [learner.step([a_pack()], cross_entropy, update, 10).loss for update in range(1, 11)]
+    weight = chunks[0].decoder.layers[0].self_attention.linear_proj.weight
+    inner = learner.optimizer.chained_optimizers[0]
+    masters = {param.dtype for group in inner.optimizer.param_groups for param in group["params"]}
+    assert weight.dtype == torch.bfloat16 and weight.main_grad.dtype == torch.float32 and masters == {torch.float32}
+    assert chunks[0].decoder.layers[1].mlp.router.expert_bias.dtype == torch.float32
+    assert losses[-1] < losses[0] - 0.5
+    stop()
