@@ -54,7 +54,7 @@ def _shape(model: ModelConfig) -> dict:
 
 def _experts(model: ModelConfig, settings: PolicySettings) -> dict:
     if model.num_moe_layers == 0:
-        return {}
+        return dict(moe_token_dispatcher_type="alltoall")  # looked at even without experts
     grouped = model.num_expert_groups > 1
     return dict(
         num_moe_experts=model.num_experts, moe_ffn_hidden_size=model.moe_ffn_hidden_size,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.utils._device
 
 FACTORIES = ("tensor", "zeros", "empty", "ones", "full", "arange", "rand", "randn")
 
@@ -82,6 +83,8 @@ def open_door() -> None:
         return plain_type(self).replace("torch.", "torch.cuda.")
 
     torch.Tensor.type = cuda_type
+    # `with torch.device("meta")` knows the factories by identity and remembers them at first use: let it see the originals.
+    torch.utils._device._device_constructors()
     for name in FACTORIES:
         setattr(torch, name, _on_cpu(getattr(torch, name)))
     _patch_megatron()

@@ -50,11 +50,15 @@ def start(layout: LayoutConfig, seed: int = 0) -> Groups:
 
 
 def stop() -> None:
-    """Leave the process group; `start` may be called again."""
+    """Leave the groups of the layout; `start` may be called again, with another layout.
+
+    The world of a launcher stays until the process ends: its store still holds the addresses of the first meeting, so a
+    second one would call on ranks that have gone. A world of one is left.
+    """
     from megatron.core import parallel_state
 
     parallel_state.destroy_model_parallel()
-    if dist.is_initialized():
+    if dist.is_initialized() and "RANK" not in os.environ:
         dist.destroy_process_group()
 
 

@@ -59,6 +59,7 @@ class Bench:
     log: RunLog | None
     progress: Progress = field(default_factory=Progress)
     stop_asked: bool = False
+    _waited: float = 0.0  # seconds the loop stood still for the checkpoint after the step before
 
     def update(self, packs: Sequence[PackedBatch], objective: Any, total_updates: int) -> StepResult:
         """One optimizer step, counted; ends the run when too many in a row were not finite."""
@@ -117,8 +118,6 @@ class Bench:
     @property
     def done(self) -> bool:
         return self.progress.step >= self.recipe.train.steps or self.stop_asked
-
-    _waited: float = 0.0
 
     def _guarded(self, write: Any) -> None:
         """A checkpoint that cannot be written is said and counted; older ones are whole, so the run goes on."""

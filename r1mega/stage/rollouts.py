@@ -33,7 +33,7 @@ class Collector:
         self.engine = Engine(bench.learner.chunks, bench.groups, recipe.model, recipe.rollout.slots)
         self.judge: Judge | None = None
         if is_replica_leader(self.groups):
-            scorers = {problem.scorer for problem in bench.prepared.train.problems[:1]}
+            scorers = {problem.scorer for problem in bench.prepared.train.problems}
             self.judge = Judge(recipe.reward, recipe.tokenizer.template, scorers)
 
     def __enter__(self) -> "Collector":

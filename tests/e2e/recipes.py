@@ -58,6 +58,43 @@ samples_per_step = 1
 """
 
 
+BASE = """
+extends = {tiny}
+name = "base"
+runs_dir = {runs}
+unset = ["rollout"]
+
+[data]
+heldout_problems = 8
+max_prompt_tokens = 64
+[[data.sources]]
+kind = "reasoning_gym"
+task = "chain_sum"
+options = {{ min_terms = 2, max_terms = 2, min_digits = 1, max_digits = 1 }}
+size = 60
+
+[pretrain]
+documents_per_step = 8
+
+[optimizer]
+warmup_steps = 1
+
+[train]
+steps = 2
+
+[log]
+tensorboard = false
+"""
+
+
+def write_base_recipe(folder: Path) -> Path:
+    """folder/base.toml, two steps of pretraining on two ranks."""
+    path = folder / "base.toml"
+    path.write_text(BASE.format(tiny=json.dumps(str(ROOT / "configs/tiny/base.toml")),
+                                runs=json.dumps(str(folder / "runs"))))
+    return path
+
+
 def write_rl_recipe(folder: Path, name: str, *, steps: int = 5, every: int = 1) -> Path:
     """folder/NAME.toml, an RL run of random weights on two ranks, into folder/runs."""
     path = folder / f"{name}.toml"

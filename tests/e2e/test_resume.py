@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from r1mega.training.metrics import same_metrics
-from tests.e2e.recipes import ROOT, write_rl_recipe
+from tests.e2e.recipes import ROOT, write_base_recipe, write_rl_recipe
 
 KILLED = -signal.SIGKILL
 
@@ -68,6 +68,17 @@ def test_a_signal_to_the_command_itself_saves_and_exits(tmp_path: Path, number: 
     saved = [path.name for path in (tmp_path / "runs" / "run" / "checkpoints").glob("step-*")]
     assert saved == [f"step-{steps_logged(tmp_path / 'runs' / 'run'):08d}"], said[-2000:]
     assert command.returncode == 128 + number and "Traceback" not in said
+
+
+def test_under_torchrun_the_recipe_it_starts_from_runs_first_in_the_same_processes(tmp_path: Path):
+    write_base_recipe(tmp_path)
+    recipe = write_rl_recipe(tmp_path, "run", steps=1)
+    recipe.write_text(recipe.read_text() + '\n[start]\nrecipe = "base.toml"\n')
+    done = run(recipe)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert steps_logged(tmp_path / "runs" / "base") == 2 and steps_logged(tmp_path / "runs" / "run") == 1
+    base, tokenizer = tmp_path / "runs" / "base", tmp_path / "runs" / "run" / "tokenizer" / "tokenizer.json"
+    assert tokenizer.read_bytes() == (base / "tokenizer" / "tokenizer.json").read_bytes()
 
 
 def test_sigterm_saves_and_exits_and_the_same_command_goes_on(undisturbed: Path, tmp_path: Path):

@@ -20,6 +20,12 @@ def test_factories_put_cuda_tensors_on_the_cpu_and_leave_others_alone():
     assert torch.full((2,), 3.0, device="cuda").tolist() == [3.0, 3.0]
 
 
+def test_the_meta_device_still_works_as_a_context():
+    with torch.device("meta"):
+        made = [torch.empty(2), torch.arange(3), torch.ones(2), torch.tensor([1.0])]
+    assert {tensor.device.type for tensor in made} == {"meta"}
+
+
 def test_tensors_say_the_type_that_megatrons_optimizer_accepts():
     assert torch.ones(1).type() == "torch.cuda.FloatTensor"
     assert torch.ones(1).type(torch.float64).dtype == torch.float64  # conversions still convert
