@@ -205,8 +205,8 @@ def _same_shape(recipe: Recipe, start: Path) -> None:
 def _hear_signals(bench: Bench) -> None:
     """SIGTERM, SIGINT and SIGUSR1 (Slurm's warning before its limit) end the run after the step, saved.
 
-    A second Ctrl-C, some seconds after the first, ends it at once. (The first reaches a rank twice: from the terminal and
-    from the launcher.)
+    A second Ctrl-C, some seconds after the first, ends it at once. (The first reaches a rank twice: from the terminal
+    and from the launcher.)
     """
     first_asked = 0.0
 
