@@ -83,7 +83,7 @@ def open_door() -> None:
         return plain_type(self).replace("torch.", "torch.cuda.")
 
     torch.Tensor.type = cuda_type
-    # `with torch.device("meta")` knows the factories by identity and keeps them from its first use: show it the originals.
+    # `with torch.device("meta")` knows the factories by identity, from its first use on: show it the originals.
     torch.utils._device._device_constructors()
     for name in FACTORIES:
         setattr(torch, name, _on_cpu(getattr(torch, name)))
