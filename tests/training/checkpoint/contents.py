@@ -1,6 +1,7 @@
 """What a checkpoint folder holds, read by PyTorch's own loader: global tensors by name, whatever layout wrote
 them."""
 
+import functools
 import io
 import logging
 from pathlib import Path
@@ -25,6 +26,7 @@ def global_tensors(folder: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
+@functools.lru_cache(maxsize=3)
 def whole_checkpoint(folder: Path) -> dict[str, torch.Tensor]:
     """`part/name` -> tensor, of all parts."""
     return {
