@@ -1,15 +1,20 @@
 """`python -m r1mega.parallel.rank package.module:function JSON`: one rank started by `launch`."""
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 
 from r1mega.config import UserError
 from r1mega.parallel.launch import call
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 
 def main() -> int:
+    _end_with_launcher()
     try:
         call(sys.argv[1], json.loads(sys.argv[2]))
     except UserError as error:
@@ -20,6 +25,12 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _end_with_launcher() -> None:
+    """A launcher that is killed outright cannot end its ranks; on Linux the kernel does, as SIGTERM would."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,11 @@ def mistake(folder: str) -> None:
     raise UserError("data.jsonl:3: not JSON; mend the line")
 
 
+def wait(folder: str) -> None:
+    (Path(folder) / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
+    time.sleep(60)
+
+
 def launcher(function: str, folder: Path) -> subprocess.CompletedProcess:
     """`launch` in a process of its own, as the command does."""
     code = ("import sys\nfrom r1mega.config import LayoutConfig, UserError\nfrom r1mega.parallel import launch\n"
@@ -55,6 +61,22 @@ def test_a_killed_rank_ends_the_launch_with_one_line(tmp_path: Path):
     done = launcher("die", tmp_path)
     assert done.returncode == 1
     assert "rank 1" in done.stderr and "signal 9" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_ranks_do_not_outlive_a_launcher_that_is_killed(tmp_path: Path):
+    code = f"""from r1mega.config import LayoutConfig; from r1mega.parallel import launch
+launch('tests.parallel.test_launch:wait', {{'folder': {str(tmp_path)!r}}}, LayoutConfig(tensor_parallel=2))"""
+    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    started = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    started.kill()
+    started.wait()
+    pids = [int(path.read_text()) for path in tmp_path.iterdir()]
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(pids) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 def test_a_mistake_of_the_user_is_said_once_without_a_traceback(tmp_path: Path):
