@@ -1,7 +1,6 @@
 """What every training stage stands at: the policy, the learner, checkpoints, the log, and the wish to stop."""
 
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -134,7 +133,7 @@ class Bench:
 
 @contextmanager
 def open_bench(
-    recipe: Recipe, run_dir: Path, groups: Groups, prepared: Prepared, start: Path | None
+    recipe: Recipe, run_dir: Path, groups: Groups, prepared: Prepared, start: Path | None, command: Sequence[str]
 ) -> Iterator[Bench]:
     """Build or restore everything a stage needs; on leaving, wait for checkpoints and close the log."""
     chunks = build_policy(recipe.model, groups, PolicySettings.of(recipe.train), seed=recipe.seed)
@@ -165,7 +164,7 @@ def open_bench(
         counts = count_parameters(recipe.model)
         sizes = {"parameters": counts.total, "active_parameters": counts.active}
         write_environment(
-            run_dir, describe_environment(sys.argv, groups.world_size, (_device_name(groups),)) | sizes)
+            run_dir, describe_environment(command, groups.world_size, (_device_name(groups),)) | sizes)
         console = Console(recipe.log.console, recipe.train.steps, f"{run_dir.name} · {recipe.stage}")
         console.__enter__()
         if step is not None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def run_recipe(recipe: Recipe, recipe_path: Path) -> Path:
         (run_dir / "recipe.toml").write_text(dump_recipe(recipe))
     launch("r1mega.stage.run:run_rank", {
         "run_dir": str(run_dir), "start_model": None if start_model is None else str(start_model),
-        "layout": recipe.layout.model_dump(), "seed": recipe.seed}, recipe.layout)
+        "layout": recipe.layout.model_dump(), "seed": recipe.seed,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]]}, recipe.layout)
     return run_dir
 
 
@@ -39,8 +41,13 @@ def run_folder(recipe: Recipe) -> Path:
     return Path(recipe.runs_dir) / name
 
 
-def run_rank(run_dir: str, start_model: str | None, layout: dict[str, Any], seed: int) -> None:
-    """What every rank does. Nothing of the folder is read before rank 0, which prepared it, has joined."""
+def run_rank(
+    run_dir: str, start_model: str | None, layout: dict[str, Any], seed: int, command: list[str]
+) -> None:
+    """What every rank does. Nothing of the folder is read before rank 0, which prepared it, has joined.
+
+    `command` is what the user typed, for the record.
+    """
     import torch.distributed as dist
 
     from r1mega.stage.bench import open_bench
@@ -53,7 +60,7 @@ def run_rank(run_dir: str, start_model: str | None, layout: dict[str, Any], seed
     recipe = resolve_recipe(folder / "recipe.toml", files=False).recipe  # its files were checked by whoever started us
     prepared = load_prepared(recipe, folder)
     begin = None if start_model is None else Path(start_model)
-    with open_bench(recipe, folder, groups, prepared, begin) as bench:
+    with open_bench(recipe, folder, groups, prepared, begin, command) as bench:
         match recipe.stage:
             case "pretrain":
                 pretrain(bench)
