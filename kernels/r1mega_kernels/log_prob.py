@@ -12,7 +12,7 @@ Ranks that hold a slice of the vocabulary each exchange (m, s, z_target, b) once
 Shapes: T rows, V columns held here, K true columns held here (K < V where the vocabulary is padded), R ranks.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -28,6 +28,16 @@ class LogProb(NamedTuple):
     entropy: Tensor  # [...] the same
 
 
+class Options(NamedTuple):
+    """What `log_prob` hands to an implementation beside its tensors."""
+
+    temperature: float
+    group: dist.ProcessGroup | None
+    vocab_size: int
+    ignore_index: int | None
+    inplace_backward: bool
+
+
 def log_prob(
     logits: Tensor,
     targets: Tensor,
@@ -36,6 +46,8 @@ def log_prob(
     group: dist.ProcessGroup | None = None,
     vocab_size: int | None = None,
     ignore_index: int | None = None,
+    implementation: Literal["reference", "triton"] = "reference",
+    inplace_backward: bool = False,
 ) -> LogProb:
     """Log-prob of each target and entropy of each row, differentiable once with respect to `logits`.
 
@@ -44,6 +56,10 @@ def log_prob(
     targets [...]: integers, indices into the whole vocabulary, the same on all ranks of the group.
     vocab_size: the true size; columns from there on are padding: no probability, no gradient. Default R * V.
     ignore_index: rows with this target give exactly 0, 0 and no gradient, whatever their logits.
+    implementation: "reference" is plain PyTorch, on any device. "triton" needs a GPU (or Triton's interpreter) and
+    logits of at most 32 bits, and raises RuntimeError or ValueError where it has not got them; never a fallback.
+    inplace_backward: write the gradient over `logits`, which saves their size in memory. Reading them after the
+    backward pass reads the gradient; another operation that saved them for its own backward pass raises there.
 
     A row whose upstream gradients are 0 has a gradient of exactly 0, even where its logits are NaN. A row's
     result and gradient depend on that row alone, bit for bit: on any number of rows and at any place. -inf
@@ -54,10 +70,30 @@ def log_prob(
     _check(logits, targets, temperature, ranks, vocab_size)
     columns = logits.shape[-1]
     size = ranks * columns if vocab_size is None else vocab_size
-    log_probs_T, entropy_T = _LogProb.apply(
-        logits.reshape(-1, columns), targets.reshape(-1), temperature, group, size, ignore_index
+    if inplace_backward and any(n > 1 and s == 0 for n, s in zip(logits.shape, logits.stride(), strict=True)):
+        raise ValueError("inplace_backward=True needs logits of their own memory, and these are expanded")
+    function = _function(implementation, logits)
+    log_probs_T, entropy_T = function.apply(
+        logits.reshape(-1, columns), targets.reshape(-1),
+        Options(temperature, group, size, ignore_index, inplace_backward),
     )
     return LogProb(log_probs_T.view(targets.shape), entropy_T.view(targets.shape))
+
+
+def _function(implementation: str, logits: Tensor) -> type[torch.autograd.Function]:
+    """The autograd function that was asked for, if it can run here."""
+    if implementation == "reference":
+        return _LogProb
+    if implementation != "triton":
+        raise ValueError(f"implementation={implementation!r}; legal are 'reference' and 'triton'")
+    try:  # an optional dependency: this is its only door
+        from r1mega_kernels import log_prob_triton
+    except ImportError as error:
+        raise RuntimeError(
+            "implementation='triton' needs the package triton; install it or use implementation='reference'"
+        ) from error
+    log_prob_triton.check(logits)
+    return log_prob_triton.LogProbTriton
 
 
 def _check(logits: Tensor, targets: Tensor, temperature: float, ranks: int, vocab_size: int | None) -> None:
@@ -79,7 +115,8 @@ def _check(logits: Tensor, targets: Tensor, temperature: float, ranks: int, voca
 
 class _LogProb(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, logits_TV, targets_T, temperature, group, vocab_size, ignore_index):
+    def forward(ctx, logits_TV, targets_T, options):
+        temperature, group, vocab_size, ignore_index, _ = options
         rank = 0 if group is None else dist.get_rank(group)
         first = rank * logits_TV.shape[1]
         true_columns = min(max(vocab_size - first, 0), logits_TV.shape[1])
@@ -98,7 +135,7 @@ class _LogProb(torch.autograd.Function):
         entropy_T.masked_fill_(ignored_T, 0)
 
         ctx.save_for_backward(logits_TV, local_T, m_T, log_s_T, entropy_T, ignored_T)
-        ctx.temperature, ctx.true_columns = temperature, true_columns
+        ctx.options, ctx.true_columns = options, true_columns
         ctx.set_materialize_grads(False)
         return log_probs_T, entropy_T
 
@@ -111,21 +148,22 @@ class _LogProb(torch.autograd.Function):
         c_T = zeros_T if c_T is None else c_T.masked_fill(ignored_T, 0)
         e_T = zeros_T if e_T is None else e_T.masked_fill(ignored_T, 0)
         unused_T = (c_T == 0) & (e_T == 0)
-        grad_TV = torch.empty_like(logits_TV)
+        temperature = ctx.options.temperature
+        grad_TV = logits_TV if ctx.options.inplace_backward else torch.empty_like(logits_TV)
         grad_TV[:, ctx.true_columns :] = 0
         for rows in _chunks(logits_TV):
             here = slice(0, ctx.true_columns)
             log_p_RK = logits_TV[rows, here].to(m_T.dtype, copy=True)
-            log_p_RK.sub_(_finite(m_T[rows, None])).div_(ctx.temperature).sub_(log_s_T[rows, None])
+            log_p_RK.sub_(_finite(m_T[rows, None])).div_(temperature).sub_(log_s_T[rows, None])
             p_RK = log_p_RK.exp()
             dz_RK = p_RK * -c_T[rows, None]
             _add_at(dz_RK, local_T[rows], c_T[rows])
             if entropy_used:
                 log_p_RK.clamp_(min=torch.finfo(m_T.dtype).min)  # 0 times -inf is 0 here
                 dz_RK.sub_(log_p_RK.add_(entropy_T[rows, None]).mul_(p_RK).mul_(e_T[rows, None]))
-            dz_RK.div_(ctx.temperature).masked_fill_(unused_T[rows, None], 0)
+            dz_RK.div_(temperature).masked_fill_(unused_T[rows, None], 0)
             grad_TV[rows, here] = dz_RK.to(grad_TV.dtype)
-        return grad_TV, None, None, None, None, None
+        return grad_TV, None, None
 
 
 def _local_stats(logits_TK: Tensor, local_T: Tensor, temperature: float) -> Tensor:
@@ -170,7 +208,8 @@ def _merge(stats: list[Tensor], temperature: float) -> tuple[Tensor, Tensor, Ten
         shift_T = (m_r_T - _finite(m_T)) / temperature
         scale_T = shift_T.exp()
         s_T += s_r_T * scale_T
-        b_T += (b_r_T + s_r_T * shift_T.clamp(min=torch.finfo(m_T.dtype).min)) * scale_T
+        shift_T = shift_T.masked_fill(scale_T == 0, 0)  # nothing of this part is left: no 0 times infinity
+        b_T += (b_r_T + s_r_T * shift_T) * scale_T
         target_T += target_r_T
     return m_T, s_T, target_T, b_T
 

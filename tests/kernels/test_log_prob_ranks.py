@@ -1,5 +1,7 @@
 """The vocabulary split between real ranks. T rows, V columns a rank."""
 
+import math
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from tests.ranks import run_ranks
 
-ROWS, VOCAB = 24, 37
+ROWS, VOCAB = 12, 37
 
 
 def _problem(padded: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -23,9 +25,14 @@ def _problem(padded: int) -> tuple[Tensor, Tensor, Tensor]:
     return logits, targets, torch.randn(2, ROWS, generator=generator)
 
 
-def _run(logits: Tensor, targets: Tensor, up: Tensor, group: dist.ProcessGroup | None) -> list[Tensor]:
+def _run(
+    logits: Tensor, targets: Tensor, up: Tensor, group: dist.ProcessGroup | None, implementation: str = "reference"
+) -> list[Tensor]:
     logits = logits.clone().requires_grad_()
-    result = log_prob(logits, targets, temperature=0.8, group=group, vocab_size=VOCAB, ignore_index=-100)
+    result = log_prob(
+        logits, targets, temperature=0.8, group=group, vocab_size=VOCAB, ignore_index=-100,
+        implementation=implementation,
+    )
     finite = result.log_probs.isfinite()  # a target may be -inf
     (result.log_probs[finite] * up[0].to(logits.dtype)[finite]).sum().backward(retain_graph=True)
     (result.entropy * up[1].to(logits.dtype)).sum().backward()
@@ -33,24 +40,37 @@ def _run(logits: Tensor, targets: Tensor, up: Tensor, group: dist.ProcessGroup |
 
 
 # 37 true columns: 40 leaves 3 of padding at the end; 80 makes whole ranks of nothing but padding
-CASES = [(40, torch.float64, 1e-12), (40, torch.float32, 5e-6), (80, torch.float64, 1e-12)]
+CASES = [
+    (40, torch.float64, 1e-12, "reference"),
+    (40, torch.float32, 5e-6, "reference"),
+    (80, torch.float64, 1e-12, "reference"),
+    (40, torch.float32, 5e-6, "triton"),
+    (80, torch.float32, 5e-6, "triton"),
+]
 
 
 def _split() -> list[list[Tensor]]:
+    from r1mega_kernels import log_prob_triton
+
+    import tests.kernels.interpreter  # noqa: F401
+
+    log_prob_triton.BLOCK_COLUMNS, log_prob_triton.SPLIT_BLOCKS = 8, 1  # 10 columns: 2 splits, the last one not full
     group = dist.new_group()  # not the default group: the argument decides
     results = []
-    for padded, dtype, _ in CASES:
+    for padded, dtype, _, implementation in CASES:
         logits, targets, up = _problem(padded)
         columns = padded // dist.get_world_size(group)
         first = dist.get_rank(group) * columns
-        results.append(_run(logits.to(dtype)[:, first : first + columns], targets, up, group))
+        results.append(_run(logits.to(dtype)[:, first : first + columns], targets, up, group, implementation))
     return results
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 4])
-def test_ranks_agree_with_one_rank(num_ranks: int):
+def test_ranks_agree_with_one_rank(num_ranks: int, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # of the ranks, which start afresh
     by_rank = run_ranks(_split, num_ranks, init="gloo")
-    for case, (padded, _, bound) in enumerate(CASES):
+    for case, (padded, _, bound, _) in enumerate(CASES):
         logits, targets, up = _problem(padded)
         expected = _run(logits.double(), targets, up, None)
         results = [cases[case] for cases in by_rank]
@@ -60,6 +80,20 @@ def test_ranks_agree_with_one_rank(num_ranks: int):
         for ours, exact in zip(together, expected, strict=True):
             torch.testing.assert_close(ours.double(), exact, rtol=0, atol=bound)
         assert (together[2][:, VOCAB:] == 0).all() and (together[2][7] == 0).all()
+
+
+def _masked_by_the_lowest_number() -> list[float]:
+    """Rank 0 has two tokens of equal logits, rank 1 has 10 that are masked by the lowest fp32 instead of -inf."""
+    columns = torch.full((1, 10), torch.finfo(torch.float32).min)
+    if dist.get_rank() == 0:
+        columns[0, :2] = 2.0
+    result = log_prob(columns, torch.tensor([0]), group=dist.group.WORLD, temperature=0.5)
+    return [result.log_probs.item(), result.entropy.item()]
+
+
+def test_a_rank_of_tokens_masked_by_the_lowest_number_adds_nothing():
+    for values in run_ranks(_masked_by_the_lowest_number, 2, init="gloo"):
+        assert values == pytest.approx([-math.log(2), math.log(2)], rel=1e-6)  # p = 1/2 and 1/2
 
 
 def _no_rows() -> tuple[int, ...]:
