@@ -60,14 +60,16 @@ def run_rank(
     recipe = resolve_recipe(folder / "recipe.toml", files=False).recipe  # its files were checked by whoever started us
     prepared = load_prepared(recipe, folder)
     begin = None if start_model is None else Path(start_model)
-    with open_bench(recipe, folder, groups, prepared, begin, command) as bench:
-        match recipe.stage:
-            case "pretrain":
-                pretrain(bench)
-            case "rl":
-                rl(bench)
-    dist.barrier()
-    stop()  # the recipe that starts from this one may follow in the same process
+    try:
+        with open_bench(recipe, folder, groups, prepared, begin, command) as bench:
+            match recipe.stage:
+                case "pretrain":
+                    pretrain(bench)
+                case "rl":
+                    rl(bench)
+        dist.barrier()
+    finally:
+        stop()  # the recipe that starts from this one, or another run, may follow in the same process
 
 
 def newest_model(run_dir: Path, steps: int) -> Path | None:
