@@ -10,7 +10,13 @@ class PipelineCommunicator(P2PCommunicator):
     With variable lengths Megatron sends shapes in batched pairs whatever `batch_p2p_comm` says. With an
     interleaved schedule on two stages the previous rank is the next one, and the pairs of the two directions get
     mixed up.
+
+    Does not wait until a shape that it sends has been taken: a stage may be waiting for our tensor of one direction
+    before it asks for the shape of the other, as the first stage does at the end of its warm-up when all its
+    micro-batches fit in that.
     """
+
+    _sent: tuple[tuple[torch.distributed.Work, torch.Tensor], ...] = ()
 
     def _communicate_shapes(
         self, tensor_send_next: torch.Tensor | None, tensor_send_prev: torch.Tensor | None, recv_prev: bool,
@@ -24,11 +30,16 @@ class PipelineCommunicator(P2PCommunicator):
         def room(wanted: bool) -> torch.Tensor | None:
             return torch.empty(3, dtype=torch.int64, device=device) if wanted else None
 
+        for request, _ in self._sent:  # long since taken: the tensors that went after them have been
+            request.wait()
         from_prev, from_next = room(recv_prev), room(recv_next)
+        sent = {"send_prev": shape_of(tensor_send_prev), "send_next": shape_of(tensor_send_next)}
         requests = _p2p_ops(
-            tensor_send_prev=shape_of(tensor_send_prev), tensor_recv_prev=from_prev,
-            tensor_send_next=shape_of(tensor_send_next), tensor_recv_next=from_next,
+            tensor_send_prev=sent["send_prev"], tensor_recv_prev=from_prev,
+            tensor_send_next=sent["send_next"], tensor_recv_next=from_next,
             group=self.pp_group, prev_pipeline_rank=self.prev_rank, next_pipeline_rank=self.next_rank)
+        # The sent shapes are kept until then: their memory must not be used again while they travel.
+        self._sent = tuple((requests.pop(name), shape) for name, shape in sent.items() if shape is not None)
         for request in requests.values():
             request.wait()
         nothing = [0, 0, 0]

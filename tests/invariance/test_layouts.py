@@ -33,10 +33,13 @@ CASES = {
         "TP2 EP2": Case({"tensor_parallel": 2, "expert_parallel": 2}),
         "PP2": Case({"pipeline_parallel": 2}),
         "PP2 VPP2": Case({"pipeline_parallel": 2, "virtual_stages": 2}),
+        # as many packs as stages: the first stage's warm-up holds them all
+        "PP2 VPP2, two packs": Case({"pipeline_parallel": 2, "virtual_stages": 2}, micro_batch_tokens=200),
     },
     4: {
         "TP2 PP2 EP2": Case({"tensor_parallel": 2, **PP2_EP2}),
         "TP2 DP2 EP4": Case({"tensor_parallel": 2, "data_parallel": 2, "expert_parallel": 4}),
+        "PP2 VPP2 EP2": Case({"virtual_stages": 2, "data_parallel": 2, **PP2_EP2}),
         "TP2 PP2 EP2, detached MTP": Case({"tensor_parallel": 2, **PP2_EP2}, mtp="detached",
                                           reduction="per_token"),
     },
