@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from megatron.core.transformer.moe.moe_utils import MoEAuxLossAutoScaler
 
 from r1mega.config import LayoutConfig, ModelConfig
 from r1mega.model import PolicySettings, build_policy
@@ -79,10 +80,9 @@ def balance_gradient(router: Router, hidden: torch.Tensor, lengths: list[list[in
     return router.weight.grad.clone()
 
 
-def test_balance_term_is_that_of_the_report_and_no_packing_changes_it(groups: Groups):
-    from megatron.core.transformer.moe.moe_utils import MoEAuxLossAutoScaler
-
-    MoEAuxLossAutoScaler.set_loss_scale(torch.tensor(1.0))
+def test_balance_term_is_that_of_the_report_and_no_packing_changes_it(groups: Groups, monkeypatch: pytest.MonkeyPatch):
+    # Megatron keeps the scale on the class and its schedules copy into it: put back, so that no later test sees ours.
+    monkeypatch.setattr(MoEAuxLossAutoScaler, "main_loss_backward_scale", torch.ones(1))
     router = a_router(groups, balance_weight=0.5)
     hidden = torch.randn(12, 32, generator=torch.Generator().manual_seed(4))
     one_each = balance_gradient(router, hidden, [[5], [4], [3]])
