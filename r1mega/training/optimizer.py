@@ -3,12 +3,15 @@
 import r1mega.parallel  # noqa: F401, I001  the CPU door has to be open before anything here imports megatron.core
 
 import math
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.optimizer import ChainedOptimizer, get_megatron_optimizer
 from megatron.core.optimizer import OptimizerConfig as MegatronOptimizerConfig
+from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
+from megatron.core.optimizer.optimizer import GRAD_NORM_GROUP_ATTR
 
 from r1mega.config.training import OptimizerConfig
 from r1mega.model import Policy
@@ -50,16 +53,31 @@ def build_optimizer(
 def optimizer_step(optimizer: ChainedOptimizer, learning_rate: float) -> float:
     """Clip and apply the gradients; returns their norm before clipping.
 
-    A norm that is not finite (of the trunk, or of detached MTP layers) leaves weights and moments as they were.
+    If a norm is not finite (of the trunk, or of detached MTP layers), weights and moments stay as they were, and what
+    is returned is not finite either.
     """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.prepare_grads()
-    # Megatron clips detached MTP layers by a norm of their own, so theirs has to be looked at too.
-    norms = [float(optimizer.get_grad_norm()), *map(float, optimizer._compute_grad_norms_by_group().values())]
-    if all(map(math.isfinite, norms)):
-        optimizer.step()
-    return norms[0] if math.isfinite(norms[0]) else sum(norms)
+    # By kind of parameter: Megatron gives detached MTP layers a norm of their own, and None to all others.
+    norms = {None: float(optimizer.get_grad_norm()),
+             **{kind: float(norm) for kind, norm in optimizer._compute_grad_norms_by_group().items()}}
+    if not all(map(math.isfinite, norms.values())):
+        return math.nan
+    _clip(optimizer, norms)
+    optimizer.step_with_ready_grads()
+    return norms[None]
+
+
+def _clip(optimizer: ChainedOptimizer, norms: Mapping[str | None, float]) -> None:
+    """Scale each kind of gradient whose norm is too large. As Megatron's `step` does, which would prepare the gradients
+    and compute their norms again, and would apply them whatever the norms are."""
+    for inner in optimizer.chained_optimizers:
+        kinds = defaultdict(list)
+        for parameter in inner.get_parameters():
+            kinds[getattr(parameter, GRAD_NORM_GROUP_ATTR, None)].append(parameter)
+        for kind, parameters in kinds.items():
+            clip_grad_by_total_norm_fp32(parameters, inner.config.clip_grad, norms[kind])
 
 
 def zero_gradients(wrapped: Sequence[DistributedDataParallel], optimizer: ChainedOptimizer) -> None:

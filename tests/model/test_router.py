@@ -4,22 +4,16 @@ import pytest
 import torch
 from megatron.core.transformer.moe.moe_utils import MoEAuxLossAutoScaler
 
-from r1mega.config import LayoutConfig, ModelConfig
+from r1mega.config import ModelConfig
 from r1mega.model import PolicySettings, build_policy
 from r1mega.model.pack import Pack
 from r1mega.model.router import Router, group_limited_top_k
-from r1mega.parallel import Groups, start, stop
+from r1mega.parallel import Groups
 
 TINY = dict(vocab_size=64, hidden_size=32, num_layers=2, num_dense_layers=1, ffn_hidden_size=32, num_attention_heads=2,
             q_lora_rank=16, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=8, num_experts=8,
             moe_ffn_hidden_size=16, num_experts_per_token=2, num_expert_groups=4, num_groups_per_token=2,
             max_context=64)
-
-
-@pytest.fixture
-def groups():
-    yield start(LayoutConfig(), seed=0)
-    stop()
 
 
 def a_router(groups: Groups, balance_weight: float = 0.0, **sizes: int) -> Router:
