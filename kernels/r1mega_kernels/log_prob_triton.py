@@ -19,13 +19,18 @@ import torch.distributed as dist
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from r1mega_kernels.backend import Options
 
 BLOCK_COLUMNS = 2048
 """Columns a program has in its registers at a time."""
 SPLIT_BLOCKS = 8
 """Blocks in a split: 8 splits of V = 129,280, one of 16,160."""
 MERGE_ROWS = 128
+SCALE_PROGRAMS = 132 * 8
+"""Programs that share all rows when these are scaled: what an H100 runs at a time."""
+SCALE_ROWS = 64
+"""Rows whose factors a program looks at in one load."""
 
 INTERPRETED = triton.knobs.runtime.interpret
 """Whether the kernels below are run by Triton's interpreter; decided when they are defined."""
@@ -190,6 +195,30 @@ def _gradient_kernel(logits, gradient, targets, by_row, true_columns, first, BLO
     tl.store(out, dz.to(out_pointer.dtype.element_ty), mask=inside)
 
 
+@triton.jit(do_not_specialize=["rows"])
+def _scale_kernel(gradient, factors, rows, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Program i of n has the rows i, i + n, i + 2n...; gradient = (pointer, row stride, column stride, V).
+
+    The factors of ROWS of them come in one load: where all are 1, as usual, there is nothing else to wait for.
+    """
+    pointer, row_stride, column_stride, columns = gradient
+    programs = tl.num_programs(0)
+    lanes = tl.arange(0, BLOCK)
+    for first in range(tl.program_id(0), rows, programs * ROWS):
+        row = first + tl.arange(0, ROWS) * programs
+        others = tl.load(factors + row, mask=row < rows, other=1) != 1
+        if tl.max(others.to(tl.int32), axis=0) > 0:
+            for row in range(first, tl.minimum(first + programs * ROWS, rows), programs):
+                factor = tl.load(factors + row).to(tl.float32)
+                if factor != 1:
+                    row_pointer = pointer + row.to(tl.int64) * row_stride
+                    for at in range(0, columns, BLOCK):
+                        column = at + lanes
+                        place = row_pointer + column.to(tl.int64) * column_stride
+                        scaled = tl.load(place, mask=column < columns, other=0).to(tl.float32) * factor
+                        tl.store(place, scaled.to(pointer.dtype.element_ty), mask=column < columns)
+
+
 def local_stats(logits_TV: Tensor, targets_T: Tensor, temperature: float, first: int, true_columns: int) -> Tensor:
     """(m, s, z_target, b) of every split of the columns held here, [P, T, 4] fp32; column 0 is token `first`."""
     rows, columns = logits_TV.shape
@@ -198,7 +227,7 @@ def local_stats(logits_TV: Tensor, targets_T: Tensor, temperature: float, first:
     partials_PT4 = torch.empty(splits, rows, 4, dtype=torch.float32, device=logits_TV.device)
     if rows:
         _stats_kernel[(rows, splits)](
-            (logits_TV, *logits_TV.stride(), columns, _scale(temperature)), _aligned(targets_T), partials_PT4,
+            (logits_TV, *logits_TV.stride(), columns, _scale(temperature)), aligned(targets_T), partials_PT4,
             true_columns, first, BLOCK=block, SPLIT=block * SPLIT_BLOCKS, num_warps=_warps(block),
         )
     return partials_PT4
@@ -233,7 +262,7 @@ def finish(
     log_probs_T, entropy_T, saved_T4 = (partials_PT4.new_empty(shape) for shape in ((rows,), (rows,), (rows, 4)))
     if rows:
         _finish_kernel[(triton.cdiv(rows, MERGE_ROWS),)](
-            partials_PT4, _aligned(targets_T), (log_probs_T, entropy_T, saved_T4), rows, parts,
+            partials_PT4, aligned(targets_T), (log_probs_T, entropy_T, saved_T4), rows, parts,
             (vocab_size, ignore_index, float(temperature), _scale(temperature)), BLOCK=MERGE_ROWS,
         )
     return log_probs_T, entropy_T, saved_T4
@@ -251,58 +280,61 @@ def write_gradient(
     if rows:
         _gradient_kernel[(rows, triton.cdiv(columns, block))](
             (logits_TV, *logits_TV.stride(), columns, _scale(temperature)),
-            (gradient_TV, *gradient_TV.stride(), float(temperature)), _aligned(targets_T),
-            (saved_T4, _aligned(c_T), None if e_T is None else _aligned(e_T)),
+            (gradient_TV, *gradient_TV.stride(), float(temperature)), aligned(targets_T),
+            (saved_T4, aligned(c_T), None if e_T is None else aligned(e_T)),
             true_columns, first, BLOCK=block, num_warps=_warps(block),
         )
 
 
-class LogProbTriton(torch.autograd.Function):
-    """As `log_prob`'s reference, row for row; `options` are log_prob.Options."""
+def forward(logits_TV: Tensor, targets_T: Tensor, options: Options) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """As log_prob_reference.forward; one collective."""
+    first, true_columns, vocab_size = options.span(logits_TV.shape[1])
+    targets_T = aligned(targets_T)
+    with torch.cuda.device_of(logits_TV):
+        partials_PT4 = local_stats(logits_TV, targets_T, options.temperature, first, true_columns)
+        gathered_RT4 = gather(partials_PT4, options.temperature, options.group)
+        log_probs_T, entropy_T, saved_T4 = finish(
+            gathered_RT4, targets_T, options.temperature, vocab_size, options.ignore_index
+        )
+    return log_probs_T, entropy_T, (targets_T, saved_T4)
 
-    @staticmethod
-    def forward(ctx, logits_TV, targets_T, options):
-        rank = 0 if options.group is None else dist.get_rank(options.group)
-        columns = logits_TV.shape[1]
-        span = rank * columns, min(max(options.vocab_size - rank * columns, 0), columns)
-        targets_T = _aligned(targets_T)
-        with torch.cuda.device_of(logits_TV):
-            partials_PT4 = local_stats(logits_TV, targets_T, options.temperature, *span)
-            gathered_RT4 = gather(partials_PT4, options.temperature, options.group)
-            log_probs_T, entropy_T, saved_T4 = finish(
-                gathered_RT4, targets_T, options.temperature, options.vocab_size, options.ignore_index
+
+def backward(
+    gradient_TV: Tensor, logits_TV: Tensor, saved: tuple[Tensor, ...], upstream: tuple[Tensor, Tensor | None],
+    options: Options,
+) -> None:
+    """As log_prob_reference.backward."""
+    targets_T, saved_T4 = saved
+    first, true_columns, _ = options.span(logits_TV.shape[1])
+    with torch.cuda.device_of(logits_TV):
+        write_gradient(gradient_TV, logits_TV, targets_T, saved_T4, upstream, options.temperature,
+                       (first, true_columns))
+
+
+def scale_rows(gradient_TV: Tensor, factors_T: Tensor) -> None:
+    """gradient[t] *= factor[t], in place; a row whose factor is 1 is neither read nor written. Nothing is waited for."""
+    rows, columns = gradient_TV.shape
+    block = _block(columns)
+    if rows:
+        with torch.cuda.device_of(gradient_TV):
+            _scale_kernel[(min(rows, SCALE_PROGRAMS),)](
+                (gradient_TV, *gradient_TV.stride(), columns), aligned(factors_T), rows,
+                ROWS=SCALE_ROWS, BLOCK=block, num_warps=_warps(block),
             )
-        ctx.save_for_backward(logits_TV, targets_T, saved_T4)
-        ctx.options, ctx.span = options, span
-        ctx.set_materialize_grads(False)
-        return log_probs_T, entropy_T
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, c_T, e_T):
-        logits_TV, targets_T, saved_T4 = ctx.saved_tensors
-        if c_T is None:
-            c_T = saved_T4.new_zeros(()).expand(logits_TV.shape[0])
-        gradient_TV = logits_TV if ctx.options.inplace_backward else torch.empty_like(logits_TV).contiguous()
-        with torch.cuda.device_of(logits_TV):
-            write_gradient(gradient_TV, logits_TV, targets_T, saved_T4, (c_T, e_T), ctx.options.temperature, ctx.span)
-        if ctx.options.inplace_backward:
-            torch.autograd.graph.increment_version(logits_TV)  # who else has saved the logits gets an error
-        return gradient_TV, None, None
 
 
-def check(logits: Tensor) -> None:
-    """Raise what `implementation="triton"` cannot do with these logits."""
-    if logits.dtype == torch.float64:
-        raise ValueError("implementation='triton' computes in fp32, and logits are fp64; use 'reference'")
-    if not INTERPRETED and not logits.is_cuda:
+def check(values: Tensor) -> None:
+    """Raise what `implementation="triton"` cannot do with tensors such as this one."""
+    if values.dtype == torch.float64:
+        raise ValueError("implementation='triton' computes in fp32, and was given fp64; use 'reference'")
+    if not INTERPRETED and not values.is_cuda:
         raise RuntimeError(
-            f"implementation='triton' needs a GPU, and logits are on {logits.device}; use implementation='reference', "
+            f"implementation='triton' needs a GPU, and tensors are on {values.device}; use implementation='reference', "
             "or set TRITON_INTERPRET=1 before Python starts to run the kernels in Triton's interpreter"
         )
 
 
-def _aligned(values_T: Tensor) -> Tensor:
+def aligned(values_T: Tensor) -> Tensor:
     """The values one after another from an address that is a multiple of 16; a copy of T numbers at most."""
     if values_T.is_contiguous() and values_T.data_ptr() % 16 == 0:
         return values_T

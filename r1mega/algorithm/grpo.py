@@ -1,56 +1,55 @@
-"""The loss of each token under GRPO."""
+"""GRPO on a pack of sampled sequences: from the recipe and the batch to the loss of each token."""
 
-from dataclasses import dataclass
-
-import torch
+import torch.nn.functional as F
+from r1mega_kernels import Grpo, GrpoOptions, GrpoTokens, Implementation
+from r1mega_kernels.reduction import constant_mean, per_output_mean, per_token_mean
 from torch import Tensor
 
-from r1mega.algorithm.bounded_exp import bounded_exp
-from r1mega.algorithm.kl import kl_divergence
 from r1mega.config.rl import GrpoConfig
+from r1mega.record import PackedBatch
 
 
-@dataclass(frozen=True, slots=True)
-class GrpoTokens:
-    """One entry a token, [T]. Only `loss` carries a gradient."""
+def grpo(
+    batch: PackedBatch, weights_T: Tensor, config: GrpoConfig, implementation: Implementation = "reference"
+) -> Grpo:
+    """GRPO (arXiv 2402.03300, equation 3; arXiv 2501.12948, equations 1 and 2) on the tokens of one pack.
 
-    loss: Tensor  # to be minimised: -(min of clipped and unclipped) + kl_coef * kl
-    ratio: Tensor  # policy / old policy
-    clipped: Tensor  # bool: the clip is active, the policy term has no gradient
-    kl: Tensor  # estimate of KL(policy || reference); 0 without a reference
+    batch.per_token: `old_log_probs`, and `ref_log_probs` if there is a reference. Without `old_log_probs` the policy
+    itself is the old one, as it is in the one optimizer step of a rollout that is not split: every ratio is 1, its
+    gradient remains. batch.per_sample: `advantage`.
+    weights_T: from `loss_weights`; positions of weight 0 play no part, whatever is in them.
 
-
-def grpo_tokens(
-    log_probs_T: Tensor,
-    old_log_probs_T: Tensor,
-    ref_log_probs_T: Tensor | None,
-    advantages_T: Tensor,
-    config: GrpoConfig,
-) -> GrpoTokens:
-    """-[min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A) - kl_coef KL] at each token, rho = policy / old.
-
-    DeepSeekMath (arXiv 2402.03300) equation 3, DeepSeek-R1 (arXiv 2501.12948) equations 1 and 2; one clip
-    width on each side instead of one for both. All arguments are [T] and floating point; only `log_probs_T`
-    gets a gradient.
-
-    Where the clip is active (A > 0 and rho above, or A < 0 and rho below; at the edge it is not) the policy
-    term is a constant: its gradient is exactly 0 however large rho is. With A < 0 the paper's objective has
-    no bound on a large rho; above e^20 it goes on as a straight line (see bounded_exp), so it stays finite.
-
-    Raises ValueError if `kl_coef` is above 0 and there is no reference.
+    With `importance_cap`, the policy term of a token is multiplied by min(cap, old / sampler), where both
+    `old_log_probs` and `sampler_log_probs` are there: what was sampled by a policy slightly off counts as it should
+    (truncated importance sampling).
+    Raises ValueError if the batch lacks an advantage, or a reference that `kl_coef` needs.
     """
-    if ref_log_probs_T is None and config.kl_coef > 0:
-        raise ValueError(f"kl_coef={config.kl_coef} needs log-probs of the reference; or set it to 0")
-    log_ratio_T = log_probs_T - old_log_probs_T.detach()
-    ratio_T = bounded_exp(log_ratio_T.detach())
-    low, high = 1 - config.clip_low, 1 + config.clip_high
-    clipped_T = ((advantages_T > 0) & (ratio_T > high)) | ((advantages_T < 0) & (ratio_T < low))
-    # Clipped tokens leave the graph before the exponential: after it, 0 times an infinite derivative is NaN.
-    unclipped_T = bounded_exp(log_ratio_T.masked_fill(clipped_T, 0))
-    objective_T = advantages_T * torch.where(clipped_T, ratio_T.clamp(low, high), unclipped_T)
+    if "advantage" not in batch.per_sample:
+        raise ValueError(f"batch.per_sample has {sorted(batch.per_sample)}; GRPO needs 'advantage'")
+    old_T, sampler_T = batch.per_token.get("old_log_probs"), batch.per_token.get("sampler_log_probs")
+    importance_T = None
+    if config.importance_cap is not None and old_T is not None and sampler_T is not None:
+        importance_T = (old_T - sampler_T).exp().clamp(max=config.importance_cap)
+    advantages_S1 = F.pad(batch.per_sample["advantage"], (0, 1))  # one more, for the -1 of padding
+    tokens = GrpoTokens(
+        advantages_T=advantages_S1[batch.sequence_ids], weights_T=weights_T, old_log_probs_T=old_T,
+        ref_log_probs_T=batch.per_token.get("ref_log_probs"), importance_T=importance_T,
+        sequence_ids_T=batch.sequence_ids)
+    options = GrpoOptions(
+        clip_low=config.clip_low, clip_high=config.clip_high, dual_clip=config.dual_clip, kl_coef=config.kl_coef,
+        kl_estimator=config.kl_estimator, ratio=config.ratio, entropy_coef=config.entropy_coef)
+    return Grpo(tokens, options, implementation)
 
-    kl_T = torch.zeros_like(log_probs_T)
-    if ref_log_probs_T is not None:
-        kl_T = kl_divergence(log_probs_T, ref_log_probs_T.detach(), config.kl_estimator)
-    loss_T = -objective_T + config.kl_coef * kl_T if config.kl_coef > 0 else -objective_T
-    return GrpoTokens(loss=loss_T, ratio=ratio_T, clipped=clipped_T, kl=kl_T.detach())
+
+def loss_weights(batch: PackedBatch, config: GrpoConfig, *, total_outputs: int, total_tokens: int) -> Tensor:
+    """The recipe's reduction: a weight for each token, fp32 [T].
+
+    total_outputs, total_tokens: of the whole optimizer step, over all ranks.
+    """
+    match config.reduction:
+        case "per_output":
+            return per_output_mean(batch.loss_mask, batch.sequence_ids, batch.num_sequences, total_outputs)
+        case "per_token":
+            return per_token_mean(batch.loss_mask, total_tokens)
+        case "constant":
+            return constant_mean(batch.loss_mask, total_outputs, config.constant_length)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from r1mega.config.data import DataConfig, TokenizerConfig
+from r1mega.config.head import HeadConfig
 from r1mega.config.layout import LayoutConfig
 from r1mega.config.model import ModelConfig
 from r1mega.config.rl import EvaluationConfig, GrpoConfig, RewardConfig, RolloutConfig
@@ -38,6 +39,7 @@ class Recipe(Section):
     runs_dir: str = "runs"
     start: StartConfig = StartConfig()
     model: ModelConfig
+    head: HeadConfig = HeadConfig()
     layout: LayoutConfig = LayoutConfig()
     data: DataConfig
     tokenizer: TokenizerConfig = TokenizerConfig()

@@ -42,8 +42,18 @@ class GrpoConfig(Section):
     clip_high: float = Field(0.2, gt=0)
     kl_coef: float = Field(0.001, ge=0)
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
-    reduction: Literal["per_output", "per_token"] = "per_output"
-    """per_output: mean over an output's tokens, then over outputs (the paper's); per_token: over all tokens."""
+    dual_clip: float | None = Field(None, gt=1)
+    """Where the advantage is negative, a ratio beyond this costs no more (arXiv 1912.09729)."""
+    ratio: Literal["token", "sequence"] = "token"
+    """sequence: the geometric mean of an output's ratios, for all its tokens (GSPO, arXiv 2507.18071)."""
+    entropy_coef: float = Field(0.0, ge=0)
+    """Times the entropy at each token, taken from the loss."""
+    importance_cap: float | None = Field(None, gt=0)
+    """Weigh each token by old / sampler probability, at most this (truncated importance sampling)."""
+    reduction: Literal["per_output", "per_token", "constant"] = "per_output"
+    """per_output: mean over an output's tokens, then over outputs (the paper's); per_token: over all tokens;
+    constant: sum over an output's tokens divided by `constant_length`, mean over outputs (Dr. GRPO, 2503.20783)."""
+    constant_length: int = Field(1024, ge=1)
     normalize_by_std: bool = True
     mini_batches: int = Field(1, ge=1)
     """A rollout is split at random into this many optimizer steps (R1-Zero: 16), one inner epoch."""

@@ -3,7 +3,20 @@
 import r1mega.parallel  # noqa: F401, I001  the CPU door has to be open before anything here imports megatron.core
 
 from r1mega.model.build import build_policy
-from r1mega.model.policy import ENTROPY, LOG_PROBS, MTP_LOG_PROBS, Policy, mtp_mask
+from r1mega.model.policy import (
+    ENTROPY,
+    LOG_PROBS,
+    LOSS,
+    MTP_LOG_PROBS,
+    MTP_LOSS,
+    RECORDS,
+    Policy,
+    PolicyLoss,
+    mtp_mask,
+)
 from r1mega.model.settings import PolicySettings
 
-__all__ = ["ENTROPY", "LOG_PROBS", "MTP_LOG_PROBS", "Policy", "PolicySettings", "build_policy", "mtp_mask"]
+__all__ = [
+    "ENTROPY", "LOG_PROBS", "LOSS", "MTP_LOG_PROBS", "MTP_LOSS", "Policy", "PolicyLoss", "PolicySettings", "RECORDS",
+    "build_policy", "mtp_mask",
+]

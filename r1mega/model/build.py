@@ -31,6 +31,7 @@ def build_policy(
             post_process=parallel_state.is_pipeline_last_stage(**where),
             position_embedding_type="rope", pg_collection=groups.pg)
         chunk.true_vocab_size = model.vocab_size
+        chunk.head = settings.head
         chunk.mtp_mode = settings.mtp if model.num_mtp_layers else "off"
         if chunk.mtp_mode == "off" and chunk.mtp_process:
             chunk.mtp.requires_grad_(False)  # kept and saved, but neither trained nor decayed

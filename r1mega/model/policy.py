@@ -1,32 +1,45 @@
-"""The policy: packed token sequences in, per-token log-probs out."""
+"""The policy: packed token sequences in, per-token log-probs and losses out."""
 
-from typing import Any
+from typing import Protocol
 
 import torch
 from megatron.core.models.gpt import GPTModel
-from r1mega_kernels import log_prob
+from r1mega_kernels import TokenLoss
 
+from r1mega.config.head import HeadConfig
+from r1mega.model.head import IGNORED, Head
 from r1mega.model.pack import Pack
 from r1mega.record import PackedBatch
 
-LOG_PROBS, ENTROPY, MTP_LOG_PROBS = 0, 1, 2  # rows of what a policy returns
+LOG_PROBS, ENTROPY = 0, 1  # rows of what a policy returns
+LOSS, MTP_LOSS, MTP_LOG_PROBS, RECORDS = 2, 3, 4, 5  # more of them where a loss is asked for
+
+
+class PolicyLoss(Protocol):
+    """What is minimised, as losses of tokens; the gradient is that of their sum."""
+
+    def of_targets(self, batch: PackedBatch) -> TokenLoss: ...
+
+    def of_mtp_targets(self, batch: PackedBatch) -> TokenLoss: ...
 
 
 class Policy(GPTModel):
-    """Megatron's GPTModel with our head: never a loss, never gathered logits, but log-probs of given tokens.
+    """Megatron's GPTModel with our head: never gathered logits, but log-probs of given tokens, and their losses.
 
-    `true_vocab_size` and `mtp` are set by `build_policy`.
+    `true_vocab_size`, `mtp_mode` and `head` are set by `build_policy`.
     """
 
     true_vocab_size: int
     mtp_mode: str = "off"
+    head: HeadConfig = HeadConfig()
 
-    def forward(self, batch: PackedBatch, temperature: float = 1.0) -> torch.Tensor:
+    def forward(self, batch: PackedBatch, temperature: float = 1.0, loss: PolicyLoss | None = None) -> torch.Tensor:
         """Run this stage on one pack.
 
-        On the last stage, returns fp32 [3, T]: log p(targets) and entropy at the temperature, and log p of the token
-        after the target by the MTP layer (zeros unless training with MTP on). On others, the hidden states for the
-        next stage.
+        On the last stage, returns fp32 [rows, T]: log p(targets) and entropy at the temperature; with a `loss` also its
+        share at each token, that of the MTP layer, log p of the token after the target by that layer (zeros if MTP is
+        off), and what the loss records. Only the two losses carry a gradient then, which is made here, so that they
+        have to be summed up. All is 0 where `batch.loss_mask` is. On other stages, the hidden states for the next one.
         """
         pack = Pack.of(batch.cu_seqlens, batch.num_sequences)
         token_ids_1T = batch.token_ids[None]
@@ -37,21 +50,18 @@ class Policy(GPTModel):
             hidden_states=decoder_input, attention_mask=None, packed_seq_params=pack)
         if not self.post_process:
             return hidden_T1H
-        log_probs_T, entropy_T = self._head(hidden_T1H, batch.targets, temperature)
-        mtp_T = torch.zeros_like(log_probs_T)
-        if self.mtp_mode != "off" and torch.is_grad_enabled():
-            mtp_T = self._mtp_log_probs(hidden_T1H, batch, pack)
-        return torch.stack([log_probs_T, entropy_T, mtp_T])
+        targets_T = batch.targets.masked_fill(batch.loss_mask <= 0, IGNORED)
+        head = Head.of(self, self.head, temperature)
+        if loss is None:
+            return torch.stack(head.log_prob(hidden_T1H, targets_T))
+        tokens = head.loss(hidden_T1H, targets_T, loss.of_targets(batch))
+        mtp_2T = torch.zeros(2, len(targets_T), device=targets_T.device)
+        if self.mtp_mode != "off":
+            mtp_2T = self._mtp(hidden_T1H, batch, pack, loss)
+        return torch.stack([tokens.log_probs, tokens.entropy, tokens.loss, *mtp_2T, *tokens.records.values()])
 
-    def _head(
-        self, hidden: torch.Tensor, targets_T: torch.Tensor, temperature: float = 1.0, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        logits_T1V, _ = self.output_layer(hidden, **kwargs)  # V of this rank
-        return log_prob(logits_T1V[:, 0], targets_T, temperature=temperature, group=self.pg_collection.tp,
-                        vocab_size=self.true_vocab_size)
-
-    def _mtp_log_probs(self, hidden_T1H: torch.Tensor, batch: PackedBatch, pack: Pack) -> torch.Tensor:
-        """log p of the token after the target, [T]; meaningful where `mtp_mask` is 1."""
+    def _mtp(self, hidden_T1H: torch.Tensor, batch: PackedBatch, pack: Pack, loss: PolicyLoss) -> torch.Tensor:
+        """[2, T]: the MTP layer's loss and log p of the token after the target."""
         token_ids_1T = batch.token_ids[None]
         both = self.mtp(
             input_ids=token_ids_1T, position_ids=torch.zeros_like(token_ids_1T), hidden_states=hidden_T1H,
@@ -59,7 +69,9 @@ class Policy(GPTModel):
         mtp_hidden_T1H = both.chunk(2)[1]
         # Detached: the trunk, the embedding and the head are left as the main loss alone would have them.
         weight = self.output_layer.weight.detach() if self.mtp_mode == "detached" else None
-        return self._head(mtp_hidden_T1H, mtp_targets(batch), weight=weight)[0]
+        targets_T = mtp_targets(batch).masked_fill(mtp_mask(batch) <= 0, IGNORED)
+        tokens = Head.of(self, self.head, 1.0).loss(mtp_hidden_T1H, targets_T, loss.of_mtp_targets(batch), weight)
+        return torch.stack([tokens.loss, tokens.log_probs])
 
 
 def mtp_targets(batch: PackedBatch) -> torch.Tensor:

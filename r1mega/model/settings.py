@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from r1mega.config.head import HeadConfig
 from r1mega.config.training import TrainConfig
 
 
@@ -14,8 +15,9 @@ class PolicySettings:
     mtp: Literal["joint", "detached", "off"] = "off"
     sequence_balance_weight: float = 0.0
     recompute: Literal["none", "selective", "full"] = "none"
+    head: HeadConfig = HeadConfig()
 
     @classmethod
-    def of(cls, train: TrainConfig) -> "PolicySettings":
+    def of(cls, train: TrainConfig, head: HeadConfig = HeadConfig()) -> "PolicySettings":  # noqa: B008
         return cls(precision=train.precision, mtp=train.mtp, recompute=train.recompute,
-                   sequence_balance_weight=train.sequence_balance_weight)
+                   sequence_balance_weight=train.sequence_balance_weight, head=head)

@@ -136,7 +136,7 @@ def open_bench(
     recipe: Recipe, run_dir: Path, groups: Groups, prepared: Prepared, start: Path | None, command: Sequence[str]
 ) -> Iterator[Bench]:
     """Build or restore everything a stage needs; on leaving, wait for checkpoints and close the log."""
-    chunks = build_policy(recipe.model, groups, PolicySettings.of(recipe.train), seed=recipe.seed)
+    chunks = build_policy(recipe.model, groups, PolicySettings.of(recipe.train, recipe.head), seed=recipe.seed)
     store = CheckpointStore(run_dir / "checkpoints", recipe.checkpoint.keep, recipe.checkpoint.asynchronous, groups)
     step = store.latest()
     if start is not None and step is None:
@@ -144,7 +144,7 @@ def open_bench(
         load_model_folder(start, chunks, groups)
     reference = None
     if recipe.stage == "rl" and recipe.algorithm.kl_coef > 0:
-        settings = PolicySettings(precision=recipe.train.precision)
+        settings = PolicySettings(precision=recipe.train.precision, head=recipe.head)
         reference = build_policy(recipe.model, groups, settings, seed=recipe.seed)
         for chunk in reference:
             chunk.requires_grad_(False)

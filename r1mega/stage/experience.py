@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from r1mega_kernels import Grpo, Implementation
+from torch import Tensor
 
-from r1mega.algorithm import group_advantages, loss_weights, mini_batches, policy_loss
+from r1mega.algorithm import group_advantages, grpo, loss_weights, mini_batches
 from r1mega.config.rl import GrpoConfig
-from r1mega.model import ENTROPY, LOG_PROBS
 from r1mega.record import PackedBatch, RolloutGroup, TrainSample
 from r1mega.stage.bench import Bench
 from r1mega.stage.packs import replica_packs
-from r1mega.training.learner import Objective, score_packs
+from r1mega.training.learner import score_packs
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +77,26 @@ def _with_log_probs(bench: Bench, batches: Sequence[MiniBatch], chunks: Sequence
                                   for pack in batch.packs]) for batch in batches]
 
 
-def grpo_objective(batch_of_step: MiniBatch, config: GrpoConfig) -> Objective:
-    """GRPO (arXiv 2402.03300, equation 3) as the learner wants it."""
+@dataclass(frozen=True)
+class GrpoObjective:
+    """GRPO on a mini-batch (an Objective)."""
 
-    def objective(batch: PackedBatch, output_3T: torch.Tensor) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        weights_T = loss_weights(batch, config, total_outputs=batch_of_step.num_outputs,
-                                 total_tokens=batch_of_step.num_tokens)
-        loss = policy_loss(output_3T[LOG_PROBS], output_3T[ENTROPY], batch, weights_T, config)
-        gap_T = (output_3T[LOG_PROBS].detach() - batch.per_token["sampler_log_probs"]).abs()
-        return loss.loss_sum, {**loss.metrics, "gap": (gap_T * batch.loss_mask).sum()}
+    batch_of_step: MiniBatch
+    config: GrpoConfig
+    implementation: Implementation
+    record_names = Grpo.record_names
 
-    return objective
+    def token_loss(self, batch: PackedBatch, scale: float) -> Grpo:
+        weights_T = loss_weights(batch, self.config, total_outputs=self.batch_of_step.num_outputs,
+                                 total_tokens=self.batch_of_step.num_tokens)
+        return grpo(batch, weights_T * scale, self.config, self.implementation)
+
+    def sums(
+        self, batch: PackedBatch, log_probs_T: Tensor, entropy_T: Tensor, records: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """Over trained tokens: their number, and `kl`, `clipped` (where a clip is active), `ratio` (policy / old),
+        `entropy`, and `gap`, how far the sampler's log-probs were from the trainer's."""
+        trained_T = batch.loss_mask > 0
+        gap_T = (log_probs_T - batch.per_token["sampler_log_probs"]).abs()
+        values = {**records, "entropy": entropy_T, "gap": gap_T}
+        return {"tokens": trained_T.sum(), **{name: (values_T * trained_T).sum() for name, values_T in values.items()}}

@@ -3,18 +3,17 @@
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-import torch
+from r1mega_kernels import CrossEntropy
+from torch import Tensor
 
-from r1mega.algorithm import cross_entropy
 from r1mega.data import problem_batch
 from r1mega.data.corpus import document
-from r1mega.model import LOG_PROBS
 from r1mega.record import PackedBatch, TrainSample
 from r1mega.stage.bench import Bench
 from r1mega.stage.evaluate import Evaluator
 from r1mega.stage.packs import replica_packs
-from r1mega.training.learner import Objective
 
 
 def pretrain(bench: Bench) -> None:
@@ -28,7 +27,7 @@ def pretrain(bench: Bench) -> None:
             packs = replica_packs(samples, bench.recipe.train.micro_batch_tokens, bench.prepared.tokenizer.pad_id,
                                   bench.groups)
             num_targets = sum(sum(sample.loss_mask[1:]) for sample in samples)
-            result = bench.update(packs, next_token_objective(num_targets), bench.recipe.train.steps)
+            result = bench.update(packs, NextToken(num_targets), bench.recipe.train.steps)
             bench.progress.step += 1
             seconds = time.monotonic() - begun
             metrics = {"tokens": num_targets, "tokens_per_s": num_targets / seconds, "train_s": seconds,
@@ -51,10 +50,17 @@ def documents(bench: Bench, step: int) -> list[TrainSample]:
     return samples
 
 
-def next_token_objective(num_targets: int) -> Objective:
-    """Mean cross-entropy over the targets of the whole step."""
+@dataclass(frozen=True)
+class NextToken:
+    """Mean cross-entropy over the targets of the whole step (an Objective)."""
 
-    def objective(batch: PackedBatch, output_3T: torch.Tensor) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        return cross_entropy(output_3T[LOG_PROBS], batch.loss_mask).loss_sum / num_targets, {}
+    num_targets: int
+    record_names = ()
 
-    return objective
+    def token_loss(self, batch: PackedBatch, scale: float) -> CrossEntropy:
+        return CrossEntropy(batch.loss_mask * (scale / self.num_targets))
+
+    def sums(
+        self, batch: PackedBatch, log_probs_T: Tensor, entropy_T: Tensor, records: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        return {}

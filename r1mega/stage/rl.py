@@ -10,7 +10,7 @@ from r1mega.record import RolloutGroup
 from r1mega.rollout import Sampling
 from r1mega.stage.bench import Bench, copy_weights
 from r1mega.stage.evaluate import Evaluator
-from r1mega.stage.experience import build_mini_batches, grpo_objective, train_samples
+from r1mega.stage.experience import GrpoObjective, build_mini_batches, train_samples
 from r1mega.stage.rollouts import Collector, Timed
 from r1mega.training.learner import StepResult
 from r1mega.training.metrics import sample_record
@@ -56,7 +56,8 @@ def learn(bench: Bench, groups: Sequence[RolloutGroup]) -> tuple[list[StepResult
     for number, batch in enumerate(batches):
         bench.phase("train", number, len(batches), "mini-batches")
         total_updates = bench.recipe.train.steps * config.mini_batches
-        results.append(bench.update(batch.packs, grpo_objective(batch, config), total_updates))
+        objective = GrpoObjective(batch, config, bench.recipe.head.implementation)
+        results.append(bench.update(batch.packs, objective, total_updates))
     return results, {"logprob_s": scored - begun, "train_s": time.monotonic() - scored}
 
 

@@ -11,9 +11,11 @@ import torch
 import torch.distributed as dist
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_model_config
+from r1mega_kernels import CrossEntropy, TokenLoss
+from torch import Tensor
 
 from r1mega.config.training import OptimizerConfig, TrainConfig
-from r1mega.model import LOG_PROBS, MTP_LOG_PROBS, Policy, mtp_mask
+from r1mega.model import ENTROPY, LOG_PROBS, LOSS, MTP_LOG_PROBS, MTP_LOSS, RECORDS, Policy, mtp_mask
 from r1mega.parallel import Groups
 from r1mega.parallel.pipeline import PipelineCommunicator
 from r1mega.record import PackedBatch
@@ -23,11 +25,18 @@ from r1mega.training.schedule import learning_rate
 
 
 class Objective(Protocol):
-    """What a stage minimises. Called once a micro-batch, on the last pipeline stage."""
+    """What a stage minimises: a loss of each token, added up over all micro-batches and replicas."""
 
-    def __call__(self, batch: PackedBatch, output_3T: torch.Tensor) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        """This micro-batch's share of the objective (shares over all micro-batches and replicas add up to it), and sums
-        to be added up likewise for the log. `output_3T` is what the policy returned."""
+    record_names: tuple[str, ...]  # of its token losses
+
+    def token_loss(self, batch: PackedBatch, scale: float) -> TokenLoss:
+        """The losses of a pack's targets, times `scale`. Positions outside the loss mask play no part."""
+        ...
+
+    def sums(
+        self, batch: PackedBatch, log_probs_T: Tensor, entropy_T: Tensor, records: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """For the log: scalars to be added up likewise. `records` are what the token loss recorded, [T] each."""
         ...
 
 
@@ -90,7 +99,7 @@ class Learner:
         dist.all_reduce(counts, group=self.groups.dp)
         return _Totals(tokens=max(1, int(counts[0])), mtp_tokens=float(counts[1]))
 
-    def _mean_over_layers(self, sum_and_count: torch.Tensor) -> float:
+    def _mean_over_layers(self, sum_and_count: Tensor) -> float:
         both = sum_and_count.to(self.groups.device)
         dist.all_reduce(both, group=self.groups.pp)
         return float(both[0] / both[1].clamp(min=1))
@@ -103,34 +112,46 @@ class _Totals:
 
 
 class _Share:
-    """An objective as Megatron's schedules want it.
+    """An objective as the policy and Megatron's schedules want it.
 
-    Megatron divides all gradients by the number of tokens it is told, so the shares are multiplied by that number here;
-    the router's balance term, which Megatron adds as it is, thus becomes a mean over tokens.
+    Megatron divides all gradients by the number of tokens it is told, so losses are multiplied by that number as they
+    are made; the router's balance term, which Megatron adds as it is, thus becomes a mean over tokens.
     """
 
     def __init__(self, objective: Objective, totals: _Totals, mtp_weight: float):
         self.objective, self.totals, self.mtp_weight = objective, totals, mtp_weight
 
-    def __call__(self, batch: PackedBatch, output_3T: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict]:
-        loss, sums = self.objective(batch, output_3T)
-        mtp_nll = -(output_3T[MTP_LOG_PROBS] * mtp_mask(batch)).sum()
-        share = loss + self.mtp_weight * mtp_nll / max(1.0, self.totals.mtp_tokens)
+    def of_targets(self, batch: PackedBatch) -> TokenLoss:
+        return self.objective.token_loss(batch, self.totals.tokens)
+
+    def of_mtp_targets(self, batch: PackedBatch) -> TokenLoss:
+        """Mean cross-entropy over all targets of the MTP layer, times its weight."""
+        scale = self.totals.tokens * self.mtp_weight / max(1.0, self.totals.mtp_tokens)
+        return CrossEntropy(mtp_mask(batch) * scale)
+
+    def __call__(self, batch: PackedBatch, output_RT: Tensor) -> tuple[Tensor, Tensor, dict]:
+        loss = output_RT[LOSS].sum()
+        detached_RT = output_RT.detach()
+        records = dict(zip(self.objective.record_names, detached_RT[RECORDS:], strict=True))
+        sums = self.objective.sums(batch, detached_RT[LOG_PROBS], detached_RT[ENTROPY], records)
         num_tokens = (batch.sequence_ids >= 0).sum().int()
+        logged = {"loss": loss / self.totals.tokens, "mtp_nll": -detached_RT[MTP_LOG_PROBS].sum(), **sums}
         # Copies: the schedule changes what it is given in place.
-        logged = {"loss": loss, "mtp_nll": mtp_nll, **sums}
-        return share * self.totals.tokens, num_tokens, {k: v.detach().double().clone() for k, v in logged.items()}
+        return loss + output_RT[MTP_LOSS].sum(), num_tokens, {k: v.detach().double().clone() for k, v in logged.items()}
 
 
 def run_schedule(
     model: Sequence[torch.nn.Module], packs: Sequence[PackedBatch], loss: Any, groups: Groups, temperature: float,
     forward_only: bool,
-) -> list[Mapping[str, torch.Tensor]]:
-    """Run the packs through Megatron's pipeline schedule; the last stage returns the loss function's dict of each."""
+) -> list[Mapping[str, Tensor]]:
+    """Run the packs through Megatron's pipeline schedule; the last stage returns what `loss(batch, output)` logs.
 
-    def forward_step(batches: Iterator[PackedBatch], chunk: torch.nn.Module) -> tuple[torch.Tensor, Any]:
+    Unless `forward_only`, `loss` is also the policy's PolicyLoss.
+    """
+
+    def forward_step(batches: Iterator[PackedBatch], chunk: torch.nn.Module) -> tuple[Tensor, Any]:
         batch = next(batches)
-        return chunk(batch, temperature), lambda output: loss(batch, output)
+        return chunk(batch, temperature, None if forward_only else loss), lambda output: loss(batch, output)
 
     pipeline = {}
     if groups.pp.size() > 1:
@@ -143,7 +164,7 @@ def run_schedule(
         forward_only=forward_only, **pipeline)
 
 
-def _sum_over_ranks(outputs: Sequence[Mapping[str, torch.Tensor]], groups: Groups) -> dict[str, float]:
+def _sum_over_ranks(outputs: Sequence[Mapping[str, Tensor]], groups: Groups) -> dict[str, float]:
     box: list[list[str]] = [sorted(outputs[0]) if outputs else []]
     last = dist.get_global_rank(groups.pp, groups.pp.size() - 1)
     if groups.pp.size() > 1:
@@ -161,16 +182,17 @@ def _sum_over_ranks(outputs: Sequence[Mapping[str, torch.Tensor]], groups: Group
 @torch.no_grad()
 def score_packs(
     chunks: Sequence[Policy], packs: Sequence[PackedBatch], groups: Groups, temperature: float = 1.0
-) -> list[torch.Tensor]:
-    """Log-probs of every pack's targets, [T] fp32 each, without gradients; the same on all ranks of a replica.
+) -> list[Tensor]:
+    """Log-probs of every pack's targets inside its loss mask (0 elsewhere), [T] fp32 each, without gradients; the same
+    on all ranks of a replica.
 
     Every replica must bring the same number of packs. Routers' counters and MTP are not touched.
     """
-    scored: list[torch.Tensor] = []
+    scored: list[Tensor] = []
 
-    def keep(batch: PackedBatch, output_3T: torch.Tensor) -> tuple[torch.Tensor, dict]:
-        scored.append(output_3T[LOG_PROBS].detach().clone())
-        return output_3T.sum(), {}
+    def keep(batch: PackedBatch, output_2T: Tensor) -> tuple[Tensor, dict]:
+        scored.append(output_2T[LOG_PROBS].detach().clone())
+        return output_2T.sum(), {}
 
     run_schedule(chunks, packs, keep, groups, temperature, forward_only=True)
     if groups.pp.size() > 1:

@@ -13,7 +13,8 @@ from r1mega.config import LayoutConfig, ModelConfig
 from r1mega.config.model import Yarn
 from r1mega.config.rl import GrpoConfig
 from r1mega.config.training import OptimizerConfig, TrainConfig
-from r1mega.record import PackedBatch, TrainSample
+from r1mega.record import TrainSample
+from tests.objectives import GrpoOf
 
 MODEL = ModelConfig(
     vocab_size=199,  # 57 rows of padding, all on the last rank
@@ -131,19 +132,9 @@ def _train(case: Case) -> Outcome:
         gradients=gradients, weights=weights, num_packs=len(packs))
 
 
-def _objective(case: Case) -> Any:
-    from r1mega.algorithm import loss_weights, policy_loss
-    from r1mega.model import ENTROPY, LOG_PROBS
-
+def _objective(case: Case) -> GrpoOf:
     config = GRPO.model_copy(update={"reduction": case.reduction})
-    outputs, tokens = len(samples()), sum(sum(sample.loss_mask) for sample in samples())
-
-    def objective(batch: PackedBatch, output_3T: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        weights_T = loss_weights(batch, config, total_outputs=outputs, total_tokens=tokens)
-        loss = policy_loss(output_3T[LOG_PROBS], output_3T[ENTROPY], batch, weights_T, config)
-        return loss.loss_sum, loss.metrics
-
-    return objective
+    return GrpoOf(config, len(samples()), sum(sum(sample.loss_mask) for sample in samples()))
 
 
 def _gather_gradients(wrapped: Sequence[Any]) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from r1mega.config import LayoutConfig
 from r1mega.record import PackedBatch
+from tests.objectives import Nll
 
 LogProbs = list[tuple[torch.Tensor, torch.Tensor]]
 
@@ -27,11 +28,13 @@ def pack(sequences: list[list[int]], multiple_of: int) -> PackedBatch:
 
 
 def unpack(rows: torch.Tensor, sequences: list[list[int]]) -> LogProbs:
-    """A policy's output [3, T] as `reference_log_probs` has it: of n tokens, n - 1 and (by MTP) n - 2 log-probs."""
+    """A policy's output [rows, T] as `reference_log_probs` has it: of n tokens, n - 1 and (by MTP) n - 2 log-probs."""
+    from r1mega.model import MTP_LOG_PROBS
+
     results, begin = [], 0
     for sequence in sequences:
         end = begin + len(sequence)
-        results.append((rows[0, begin:end - 1], rows[2, begin:end - 2]))
+        results.append((rows[0, begin:end - 1], rows[MTP_LOG_PROBS, begin:end - 2]))
         begin = end
     return results
 
@@ -63,11 +66,11 @@ def import_run_export(
 
 
 def forward(chunks: list, groups, batch: PackedBatch) -> torch.Tensor | None:
-    """[3, T] on the last stage. With gradients on, since only then the policy runs its MTP layer."""
+    """[rows, T] on the last stage. With a loss, since only then the policy runs its MTP layer."""
     from megatron.core.pipeline_parallel import get_forward_backward_func
 
     def step(batches, chunk):
-        return chunk(next(batches)), lambda output, non_loss_data: output.detach()
+        return chunk(next(batches), 1.0, Nll(1)), lambda output, non_loss_data: output.detach()
 
     count = groups.pp.size()  # the interleaved schedule wants as many micro-batches as stages
     iterators = [iter([batch] * count) for _ in chunks]

@@ -4,21 +4,23 @@ import math
 
 import pytest
 import torch
+from r1mega_kernels import TokenLoss, TokenTerms
 
 from r1mega.config import LayoutConfig, ModelConfig
 from r1mega.config.training import OptimizerConfig, TrainConfig
-from r1mega.model import LOG_PROBS, PolicySettings, build_policy
+from r1mega.model import PolicySettings, build_policy
 from r1mega.parallel import start, stop
 from r1mega.record import PackedBatch
 from r1mega.training.learner import Learner
 from r1mega.training.schedule import learning_rate
 from tests.model.test_router import TINY
+from tests.objectives import Nll
 
 
 @pytest.fixture
-def learner():
+def learner(request: pytest.FixtureRequest):
     groups = start(LayoutConfig(), seed=0)
-    settings = PolicySettings(mtp="joint")
+    settings = PolicySettings(mtp=getattr(request, "param", "joint"))
     chunks = build_policy(ModelConfig(**TINY), groups, settings)
     train = TrainConfig(steps=10, precision="fp32", micro_batch_tokens=64, router_bias_update_rate=0.01)
     yield Learner(chunks, groups, OptimizerConfig(lr=1e-2), train)
@@ -33,8 +35,18 @@ def a_pack() -> PackedBatch:
                        torch.tensor([0] * 10 + [1] * 6), 2)
 
 
-def cross_entropy(batch: PackedBatch, output: torch.Tensor):
-    return -(output[LOG_PROBS] * batch.loss_mask).sum() / 14, {}
+class BadGradient(Nll):
+    """A finite loss with a gradient that is not."""
+
+    def token_loss(self, batch: PackedBatch, scale: float) -> TokenLoss:
+        good = super().token_loss(batch, scale)
+
+        def spoiled(log_probs_R: torch.Tensor, entropy_R: torch.Tensor, rows: object) -> TokenTerms:
+            terms = good(log_probs_R, entropy_R, rows)
+            return terms._replace(d_log_probs=terms.d_log_probs * math.inf)
+
+        spoiled.record_names, spoiled.needs_all_rows = (), False
+        return spoiled
 
 
 def everything(learner: Learner) -> dict[str, torch.Tensor]:
@@ -46,35 +58,30 @@ def everything(learner: Learner) -> dict[str, torch.Tensor]:
 
 
 def test_training_lowers_the_loss_and_moves_selection_biases(learner: Learner):
-    first = learner.step([a_pack()], cross_entropy, 1, 10)
+    first = learner.step([a_pack()], Nll(14), 1, 10)
     biases = learner.chunks[0].decoder.layers[1].mlp.router.expert_bias
     assert first.applied and biases.abs().sum() > 0
     assert {round(value, 6) for value in biases.abs().tolist()} <= {0.0, 0.01}
     for update in range(2, 11):
-        last = learner.step([a_pack()], cross_entropy, update, 10)
+        last = learner.step([a_pack()], Nll(14), update, 10)
     assert last.loss < first.loss - 0.5 and last.mtp_loss < first.mtp_loss
 
 
+@pytest.mark.parametrize("learner", ["joint", "detached"], indirect=True)
 @pytest.mark.parametrize("where", ["loss", "gradient", "mtp"])
 def test_a_step_that_is_not_finite_changes_nothing(learner: Learner, where: str):
-    learner.step([a_pack()], cross_entropy, 1, 10)
+    learner.step([a_pack()], Nll(14), 1, 10)
     before = everything(learner)
-
-    def spoiled(batch: PackedBatch, output: torch.Tensor):
-        loss, sums = cross_entropy(batch, output)
-        if where == "loss":
-            loss = loss * math.nan
-        elif where == "gradient":
-            output.register_hook(lambda gradient: gradient * math.inf)
-        else:
-            output.register_hook(lambda gradient: torch.cat([gradient[:2], gradient[2:] * math.nan]))
-        return loss, sums
-
-    result = learner.step([a_pack()], spoiled, 2, 10)
+    train = learner.train
+    objective = {"loss": Nll(14, factor=math.nan), "gradient": BadGradient(14), "mtp": Nll(14)}[where]
+    if where == "mtp":
+        learner.train = train.model_copy(update={"mtp_loss_weight": math.nan})
+    result = learner.step([a_pack()], objective, 2, 10)
     assert not result.applied and not math.isfinite(result.grad_norm)
     after = everything(learner)
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert learner.step([a_pack()], cross_entropy, 3, 10).applied
+    learner.train = train
+    assert learner.step([a_pack()], Nll(14), 3, 10).applied
 
 
 def test_detached_mtp_leaves_the_trunk_as_it_would_be_without():
@@ -84,7 +91,7 @@ def test_detached_mtp_leaves_the_trunk_as_it_would_be_without():
         chunks = build_policy(ModelConfig(**TINY), groups, PolicySettings(mtp=mode))
         train = TrainConfig(steps=10, precision="fp32", micro_batch_tokens=64, mtp=mode)
         learner = Learner(chunks, groups, OptimizerConfig(lr=1e-2), train)
-        learner.step([a_pack()], cross_entropy, 1, 10)
+        learner.step([a_pack()], Nll(14), 1, 10)
         gradients[mode] = {name: p.main_grad.clone() for name, p in chunks[0].named_parameters()
                            if hasattr(p, "main_grad")}
         stop()
@@ -110,7 +117,7 @@ def test_bf16_trains_with_fp32_masters_and_selection_biases():
     chunks = build_policy(ModelConfig(**TINY), groups, PolicySettings(precision="bf16", mtp="joint"))
     train = TrainConfig(steps=10, precision="bf16", micro_batch_tokens=64)
     learner = Learner(chunks, groups, OptimizerConfig(lr=1e-2), train)
-    losses = [learner.step([a_pack()], cross_entropy, update, 10).loss for update in range(1, 11)]
+    losses = [learner.step([a_pack()], Nll(14), update, 10).loss for update in range(1, 11)]
     weight = chunks[0].decoder.layers[0].self_attention.linear_proj.weight
     inner = learner.optimizer.chained_optimizers[0]
     masters = {param.dtype for group in inner.optimizer.param_groups for param in group["params"]}

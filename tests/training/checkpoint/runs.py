@@ -16,11 +16,12 @@ from megatron.core import parallel_state
 
 from r1mega.config import LayoutConfig, ModelConfig
 from r1mega.config.training import OptimizerConfig, TrainConfig
-from r1mega.model import LOG_PROBS, PolicySettings, build_policy
+from r1mega.model import PolicySettings, build_policy
 from r1mega.parallel import start
 from r1mega.record import PackedBatch
 from r1mega.training.checkpoint import CheckpointStore, LoadTarget, Snapshot
 from r1mega.training.learner import Learner
+from tests.objectives import Nll
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = ModelConfig.model_validate(
@@ -58,7 +59,7 @@ class Run:
         results = []
         for _ in range(steps):
             self.update += 1
-            result = self.learner.step(self._packs(self.update), _mean_nll, self.update, 10)
+            result = self.learner.step(self._packs(self.update), Nll(NUM_PACKS * TOKENS), self.update, 10)
             assert result.applied
             results.append((result.loss, result.grad_norm))
         return results
@@ -117,10 +118,6 @@ def _pack(tokens: torch.Tensor) -> PackedBatch:
         cu_seqlens=torch.tensor([0, TOKENS], dtype=torch.int32),
         sequence_ids=torch.zeros(TOKENS, dtype=torch.int64),
     )
-
-
-def _mean_nll(batch: PackedBatch, output_3T: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    return -(output_3T[LOG_PROBS] * batch.loss_mask).sum() / (NUM_PACKS * TOKENS), {}
 
 
 def _bytes(value: torch.Tensor) -> bytes:

@@ -1,7 +1,6 @@
 import pytest
 import torch
-
-from r1mega.algorithm import count_outputs, count_tokens, per_output_mean, per_token_mean
+from r1mega_kernels.reduction import constant_mean, count_outputs, count_tokens, per_output_mean, per_token_mean
 
 # Three sequences and padding: 2, 1 and 0 trained tokens.
 MASK = torch.tensor([0.0, 1, 1, 0, 0, 1, 0, 0, 0])
@@ -18,6 +17,11 @@ def test_per_output_weights_by_hand():
 def test_per_token_weights_by_hand():
     assert count_tokens(MASK).item() == 3
     assert per_token_mean(MASK, 4).tolist() == [0, 0.25, 0.25, 0, 0, 0.25, 0, 0, 0]  # 1 elsewhere
+
+
+def test_constant_weights_by_hand():
+    # 2 outputs, a length of 8: 1/16 a token, however many tokens its output has
+    assert constant_mean(MASK, 2, 8).tolist() == [0, 1 / 16, 1 / 16, 0, 0, 1 / 16, 0, 0, 0]
 
 
 @pytest.mark.parametrize("mask", [torch.zeros(9), torch.zeros(0)])

@@ -39,6 +39,15 @@ def per_token_mean(loss_mask_T: Tensor, total_tokens: int) -> Tensor:
     return (loss_mask_T > 0).float() / max(total_tokens, 1)
 
 
+def constant_mean(loss_mask_T: Tensor, total_outputs: int, length: int) -> Tensor:
+    """Sums over tokens divided by a constant, then the mean over outputs: weights, fp32 [T].
+
+    Dr. GRPO (arXiv 2503.20783): no output's length changes what its tokens weigh. length: the constant, e.g. the
+    longest that an output may be.
+    """
+    return (loss_mask_T > 0).float() / (max(total_outputs, 1) * length)
+
+
 def count_outputs(loss_mask_T: Tensor, sequence_ids_T: Tensor, num_sequences: int) -> Tensor:
     """Sequences with at least one trained token, int64 scalar."""
     return (_tokens_per_sequence(loss_mask_T > 0, sequence_ids_T, num_sequences) > 0).sum()

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from r1mega.algorithm.bounded_exp import bounded_expm1
+from r1mega_kernels.bounded_exp import BOUND, bounded_expm1
 
 KlEstimator = Literal["k1", "k2", "k3"]
 
@@ -32,6 +33,17 @@ def k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
 def kl_divergence(log_probs: Tensor, ref_log_probs: Tensor, estimator: KlEstimator) -> Tensor:
     """The estimate at each token, in the shape of its arguments (http://joschu.net/blog/kl-approx.html)."""
     return _ESTIMATORS[estimator](log_probs, ref_log_probs)
+
+
+def kl_derivative(log_probs: Tensor, ref_log_probs: Tensor, estimator: KlEstimator) -> Tensor:
+    """d kl_divergence / d log_probs, in the same shape."""
+    match estimator:
+        case "k1":
+            return torch.ones_like(log_probs)
+        case "k2":
+            return log_probs - ref_log_probs
+        case "k3":
+            return -(ref_log_probs - log_probs).clamp(max=BOUND).expm1()
 
 
 _ESTIMATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"k1": k1, "k2": k2, "k3": k3}

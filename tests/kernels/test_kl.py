@@ -2,8 +2,7 @@ import math
 
 import pytest
 import torch
-
-from r1mega.algorithm import kl_divergence
+from r1mega_kernels.kl import kl_divergence
 
 LOG2 = math.log(2)
 
