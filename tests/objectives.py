@@ -52,4 +52,5 @@ class GrpoOf:
         self, batch: PackedBatch, log_probs_T: Tensor, entropy_T: Tensor, records: Mapping[str, Tensor]
     ) -> Mapping[str, Tensor]:
         trained_T = batch.loss_mask > 0
-        return {name: (values_T * trained_T).sum() for name, values_T in {**records, "entropy": entropy_T}.items()}
+        sums = {name: (values_T * trained_T).sum() for name, values_T in {**records, "entropy": entropy_T}.items()}
+        return {"tokens": trained_T.sum(), **sums}

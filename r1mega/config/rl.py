@@ -62,6 +62,8 @@ class GrpoConfig(Section):
     old_log_probs: Literal["trainer", "sampler"] = "trainer"
     drop_equal_groups: bool = False
     """Leave out groups whose rewards are all equal (their advantages are all zero; the KL term goes with them)."""
+    max_empty_steps: int = Field(20, ge=1)
+    """So many steps in a row with every group left out end the run."""
 
 
 class EvaluationConfig(Section):

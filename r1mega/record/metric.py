@@ -29,7 +29,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
     "wall_s": Metric(
         "step time", "seconds",
         "seconds since the line before (the first: since the start); their sum is the run's time"),
-    "tokens": Metric("tokens trained on", "count", "tokens trained on in this step, over all ranks"),
+    "tokens": Metric("tokens", "count", "tokens trained on in this step, over all ranks; in RL, tokens sampled"),
     "tokens_per_s": Metric("tokens/s", "count", "tokens over the seconds of the step"),
     "loss": Metric("loss", "small", "the loss that was minimised, mean over the step"),
     "mtp_loss": Metric("MTP loss", "number", "loss of the multi-token-prediction layer, before its weight"),
@@ -51,6 +51,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
     "kl": Metric("KL", "small", "estimated KL(policy || reference), mean over tokens"),
     "entropy": Metric("entropy", "number", "mean entropy of the policy's next-token distribution, nats"),
     "clip_fraction": Metric("clipped", "percent", "share of tokens whose ratio was clipped"),
+    "ratio": Metric("ratio", "number", "policy / old policy, mean over tokens"),
     "logprob_gap": Metric(
         "log-prob gap", "small",
         "mean |trainer's - sampler's log-prob| over sampled tokens"),

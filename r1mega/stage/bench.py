@@ -43,6 +43,7 @@ class Progress:
     updates: int = 0  # optimizer steps, skipped ones included
     bad_steps: int = 0
     bad_in_a_row: int = 0
+    empty_in_a_row: int = 0  # steps of RL with nothing to train on
 
 
 @dataclass

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from r1mega.algorithm import drop_equal_groups
+from r1mega.config import UserError
 from r1mega.data import problem_batch
 from r1mega.record import RolloutGroup
 from r1mega.rollout import Sampling
@@ -28,6 +29,7 @@ def rl(bench: Bench) -> None:
             groups = kept if bench.recipe.algorithm.drop_equal_groups else timed.groups
             results, times = learn(bench, groups) if groups else ([], {})
             bench.progress.step += 1
+            count_updates(bench, trained=bool(results))
             replace_reference(bench)
             show_samples(bench, timed.groups)
             metrics = rollout_metrics(timed) | update_metrics(results) | times
@@ -59,6 +61,18 @@ def learn(bench: Bench, groups: Sequence[RolloutGroup]) -> tuple[list[StepResult
         objective = GrpoObjective(batch, config, bench.recipe.head.implementation)
         results.append(bench.update(batch.packs, objective, total_updates))
     return results, {"logprob_s": scored - begun, "train_s": time.monotonic() - scored}
+
+
+def count_updates(bench: Bench, trained: bool) -> None:
+    """Keep the schedule in step, and end a run that has stopped learning: every group of every step was left out."""
+    progress, config = bench.progress, bench.recipe.algorithm
+    progress.updates = progress.step * config.mini_batches  # a step with little or nothing to train on counts as others
+    progress.empty_in_a_row = 0 if trained else progress.empty_in_a_row + 1
+    if progress.empty_in_a_row >= config.max_empty_steps:
+        raise UserError(
+            f"{bench.run_dir}: in {progress.empty_in_a_row} steps in a row all rewards of every group were equal, so "
+            "nothing was trained on (algorithm.drop_equal_groups, .max_empty_steps); raise rollout.group_size, "
+            "or take easier or harder problems")
 
 
 def replace_reference(bench: Bench) -> None:
@@ -95,7 +109,8 @@ def update_metrics(results: Sequence[StepResult]) -> dict[str, Any]:
 
     return {"loss": mean("loss"), "mtp_loss": mean("mtp_loss"), "grad_norm": mean("grad_norm"), "lr": results[-1].lr,
             "expert_imbalance": mean("expert_imbalance"), "kl": per_token("kl"), "entropy": per_token("entropy"),
-            "clip_fraction": per_token("clipped"), "logprob_gap": first["gap"] / max(1.0, first["tokens"])}
+            "clip_fraction": per_token("clipped"), "ratio": per_token("ratio"),
+            "logprob_gap": first["gap"] / max(1.0, first["tokens"])}
 
 
 def show_samples(bench: Bench, groups: Sequence[RolloutGroup]) -> None:
