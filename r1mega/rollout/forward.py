@@ -54,7 +54,10 @@ class CachedForward:
         attentions = [layer.attention for layers in self._layers for layer in layers]
         self.num_slots = slots
         dispatched = any(layer.dispatches for layers in self._layers for layer in layers)
-        self.in_step = groups.ep.size() > 1 and _anywhere(dispatched, groups)
+        # Ranks are dealt to a layer's experts in order, so those of one replica stay among themselves where they come
+        # out even.
+        meet = groups.tp.size() % (groups.ep.size() * groups.expt_tp.size()) != 0
+        self.in_step = _anywhere(dispatched, groups) and meet
         parameter = next(chunks[0].parameters())
         self._like = parameter.new_empty(0, config.hidden_size)
         self._capacity = capacity
