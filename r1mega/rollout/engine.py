@@ -20,7 +20,7 @@ class Engine:
     """Continuous batching over a fixed number of cache rows ("slots") in every data-parallel replica.
 
     `chunks` are the pipeline rank's GPTModels (one per virtual stage) with LatentAttention. `expert_bytes` is
-    how much memory a rank may spend, during a call, on copies of the experts that other ranks hold.
+    how much memory a rank may spend, during a call, on a copy of its layers' experts where they are spread over ranks.
     """
 
     def __init__(self, chunks: Sequence[nn.Module], groups: Groups, model_config: ModelConfig, slots: int, *,

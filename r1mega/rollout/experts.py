@@ -77,9 +77,11 @@ class DispatchedExperts:
 
 
 def experts_fit(config: ModelConfig, groups: Groups, element_size: int, budget: int) -> bool:
-    """Whether the routed experts of one pipeline rank's layers stay within `budget` bytes; the same on all
-    ranks.
+    """Whether copies of the routed experts of one pipeline rank's layers stay within `budget` bytes; the same on all
+    ranks. A rank that holds all of them whole makes none; one that gathers them copies its own as well.
     """
+    if groups.ep.size() * groups.expt_tp.size() == 1:
+        return True
     one = 3 * config.hidden_size * config.moe_ffn_hidden_size * element_size
     layers = -(-config.num_moe_layers // groups.pp.size())
     return one * config.num_experts * layers <= budget
@@ -100,14 +102,23 @@ def build_ffn(mlp: nn.Module, groups: Groups, local_experts: bool) -> Ffn:
 def _gather_experts(fc1: Tensor, fc2: Tensor, groups: Groups) -> tuple[list[Tensor], list[Tensor]]:
     """This rank's [local E, 2 * part of I, H] and [local E, H, part of I] -> those of all E experts, whole.
     """
-    gate_up = _gather(fc1.unflatten(1, (2, -1)), groups.expt_tp, dim=2).flatten(1, 2)
-    down = _gather(fc2, groups.expt_tp, dim=2)
-    return list(_gather(gate_up, groups.ep, dim=0)), list(_gather(down, groups.ep, dim=0))
+    gate_up = _gather_slices(fc1.unflatten(1, (2, -1)), groups.expt_tp).flatten(1, 2)
+    down = _gather_slices(fc2, groups.expt_tp)
+    return list(_gather(gate_up, groups.ep)), list(_gather(down, groups.ep))
 
 
-def _gather(x: Tensor, group: dist.ProcessGroup, dim: int) -> Tensor:
+def _gather(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """[n, ..] of every rank -> [ranks * n, ..], received in place: nothing else of its size is ever allocated."""
     if group.size() == 1:
         return x
-    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(group.size())]
-    dist.all_gather(parts, x.contiguous(), group=group)
-    return torch.cat(parts, dim)
+    whole = x.new_empty(group.size() * len(x), *x.shape[1:])
+    dist.all_gather_into_tensor(whole, x.contiguous(), group=group)
+    return whole
+
+
+def _gather_slices(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """[local E, a, b, ..] of every rank -> the same, joined along dimension 2 (of this rank's experts only)."""
+    if group.size() == 1:
+        return x
+    slices = _gather(x, group).unflatten(0, (group.size(), -1))  # [ranks, local E, a, b, ..]
+    return slices.movedim(0, 2).flatten(2, 3)
