@@ -166,7 +166,7 @@ class ProcessPool:
         for line in lines:
             try:
                 right, note = json.loads(line)
-            except ValueError:
+            except (TypeError, ValueError):
                 return False
             if right is None or not worker.indices:  # out of memory; or more answers than questions
                 return False

@@ -5,10 +5,12 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from r1mega.config.rl import RewardConfig
 from r1mega.data import load_problems
 from r1mega.record import Problem
 from r1mega.reward import Judge
+from r1mega.reward.process_pool import _Worker
 
 TEMPLATE = ChatTemplate()
 CONFIG = RewardConfig(timeout_s=0.2, workers=2, memory_mb=300)
@@ -129,10 +132,10 @@ def test_forty_eight_poisoned_answers_leave_sixteen_right_ones_right(judge):
 
 
 def test_memory_and_files_are_limited_and_an_answer_that_wants_more_is_wrong(judge):
-    """A matrix of 4 * 10^8 ones would take 3.2 GB, of which 300 MB are allowed."""
-    source = ReasoningGymSource(task="puzzle24", size=1)
+    """A pair repeated 2 * 10^8 times would take 3.2 GB, of which 300 MB are allowed."""
+    source = ReasoningGymSource(task="simple_integration", size=1)
     problem, = load_problems(DataConfig(sources=[source]), Path())
-    assert accuracies(judge, [(problem, completion("ones(20000, 20000)")),
+    assert accuracies(judge, [(problem, completion("(1, 2)*200000000")),
                               (problem, completion(problem.answer))]) == [0.0, 1.0]
     for worker in children_of(judge._pool._nursery.pid):
         end = time.monotonic() + 60
@@ -231,12 +234,24 @@ def test_a_worker_that_is_stopped_is_replaced():
     assert stuck.notes["accuracy"] == "timed out after 1 s" and right.parts["accuracy"] == 1.0
 
 
+@pytest.mark.parametrize("line", [b"5", b"[true]", b"[1, 2, 3]", b"null", b"{}", b"true", b"nonsense", b"\xff"])
+def test_a_worker_that_writes_nonsense_is_replaced(judge, line):
+    pool = judge._pool
+    assert accuracies(judge, [(maths("1/2"), completion("2/4"))]) == [1.0]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(line + b"\n")
+        mad = _Worker(pid=0, channel=ours, indices=deque([0]))
+        assert pool._receive(mad, [None]) is False
+
+
 PARENT = """
 import sys, time
 from r1mega.config.data import ChatTemplate
 from r1mega.config.rl import RewardConfig
 from r1mega.record import Problem
 from r1mega.reward import Judge
+from r1mega.reward.process_pool import _Worker
 judge = Judge(RewardConfig(timeout_s=600.0), ChatTemplate(), ["math"]).__enter__()
 judge.score([(Problem("m", "q", "1/2", scorer="math"), "<answer>1/2</answer>")])
 print(judge._pool._nursery.pid, flush=True)

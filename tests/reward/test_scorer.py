@@ -2,6 +2,7 @@
 
 import json
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from r1mega.config.data import DataConfig, ReasoningGymSource
 from r1mega.data import load_problems
 from r1mega.reward import scorer
+from r1mega.reward.own_rules import OWN_RULES, is_number_game
 from r1mega.reward.rubric import weigh
 from r1mega.reward.safe_expression import parse_expression
 from r1mega.reward.scorer import Check, judge, load_scorer
@@ -70,12 +72,12 @@ def test_a_partial_score_is_wrong_and_said():
 
 
 def test_options_of_the_task_reach_its_scorer():
-    """puzzle24 accepts only numbers up to its max_value."""
-    problem = next(p for p in problems_of("puzzle24", size=5, max_value=6))
-    numbers = problem.metadata["entry"]["numbers"]
-    assert max(numbers) <= 6
-    assert judge(check_of(problem, problem.answer)).right
-    assert not judge(check_of(problem, "12*2 + 6 - 6")).right
+    """decimal_arithmetic accepts an error of one unit in its last place."""
+    problem, = problems_of("decimal_arithmetic", size=1, min_num_decimal_places=1, max_num_decimal_places=1)
+    near = str(Decimal(problem.answer) + Decimal("0.1"))
+    assert judge(check_of(problem, near)).right
+    fine, = problems_of("decimal_arithmetic", size=1, min_num_decimal_places=3, max_num_decimal_places=3)
+    assert not judge(check_of(fine, str(Decimal(fine.answer) + Decimal("0.1")))).right
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,16 @@ ATTACKS = [
     "preview(x)",
     "lambdify(x, x)",
     "getattr(x, x)",
+    "print_gtk(x)",
+    "pager_print(x)",
+    "plot_implicit(x)",
+    "(x for x in x)",
+    "integrate(x, x)",
+    "Integral(x, x)",
+    "expand((x + 1)*(x + 2))",
+    "S(x)",
+    "f(x)",
+    "nan",
 ]
 
 
@@ -163,6 +175,100 @@ def test_an_expression_that_is_more_than_one_is_refused(attack):
         parse_expression(attack)
 
 
+NUMBERS, TARGET = [66, 34, 98, 54, 6], 164
+ZERO = "0*(66 + 34 + 98 + 54 + 6)"
+
+
+@pytest.mark.parametrize("forged", [
+    f"164 + {ZERO}",
+    f"164e0 + 0e0*{ZERO[2:]}",
+    f"0xa4 + 0x0*{ZERO[2:]}",
+    f"164.0 + 0.0*{ZERO[2:]}",
+    f"1_64 + 0_0*{ZERO[2:]}",
+    "66 + 98 + 0*(34 + 54 + 6)",
+    "66 + 98 + (34 - 54 - 6)*(x - x)",
+    "66 + 98 + Mul(34 + 54 + 6, Float(0))",
+    "66 + 98 + cos(34 + 54 + 6) - cos(34 + 54 + 6)",
+    "66 + 98 + 34//54//6",
+    "66 + 98 + 34 % (54 + 6) - 34",
+    "66 + 98 + (34 + 54 + 6)**-99",
+    "66 + 98 + 34/(54**6)",
+    "66 + 98, 34, 54, 6",
+    "66 + 98",
+    "66 + 98 + 34 + 54 + 6",
+    "\N{ARABIC-INDIC DIGIT ONE}64 + 0*(66 + 34 + 98 + 54 + 6)",
+    "164",
+    "",
+])
+def test_countdown_takes_nothing_but_its_numbers_once_each(forged):
+    problem = Check("reasoning_gym", "countdown", "q", "98 + 66", {"entry": {"numbers": NUMBERS, "target": TARGET},
+                                                                   "options": {}}, forged)
+    assert not judge(problem).right
+
+
+@pytest.mark.parametrize(("answer", "right"), [
+    ("(8 - 4)*6*1", True), ("-1*-6*(8 - 4)", True), ("6*8/(1 + 4/4)", False), ("(8-4) * 6 / 1", True),
+    ("8*3*1*1", False),  # four numbers, but not these
+    ("8*4 - 6 - 1", False), ("8*4 - 6 - 1 - 1", False), ("(8 + 4)*(1 + 6/6)", False),
+    ("4*6 + 1/8", False),  # 24.125, of which int() leaves 24
+    ("8 + 4*4", False), ("24", False), ("(6*4)*1**8", False),
+])
+def test_puzzle24_takes_nothing_but_its_numbers_once_each(answer, right):
+    problem = Check("reasoning_gym", "puzzle24", "q", "(8 - 4)*6*1",
+                    {"entry": {"numbers": [8, 4, 6, 1]}, "options": {}}, answer)
+    assert judge(problem).right == right
+
+
+@pytest.mark.parametrize("task", ["countdown", "puzzle24"])
+def test_every_answer_that_the_library_makes_for_a_number_game_is_right(task):
+    for problem in problems_of(task, size=100):
+        assert judge(check_of(problem, problem.answer)).right, problem.answer
+
+
+def test_a_number_game_is_exact():
+    assert is_number_game("1/3*3", [1, 3, 3], 1)
+    assert not is_number_game("9007199254740993 + 0", [9007199254740993, 0], 9007199254740992)
+
+
+@pytest.mark.parametrize("task", ["simple_integration", "intermediate_integration"])
+def test_an_integral_left_to_sympy_is_no_answer(task):
+    for problem in problems_of(task, size=5):
+        entry = problem.metadata["entry"]
+        for name in ("integrate", "Integral", "manualintegrate", "antiderivative"):
+            assert not judge(check_of(problem, f"{name}({entry['integrand']}, {entry['variable']})")).right
+
+
+def test_a_product_left_to_sympy_is_no_answer():
+    for problem in problems_of("polynomial_multiplication", size=5):
+        product = problem.metadata["entry"]["polynomial_expr"]
+        for name in ("expand", "expand_mul", "simplify", "Poly", "together", "sympify", "S", "N", "pow"):
+            assert not judge(check_of(problem, f"{name}({product})")).right
+
+
+def test_the_beginning_of_a_probability_is_not_the_probability():
+    for problem in problems_of("coin_flip", size=20):
+        assert not judge(check_of(problem, "0")).right
+        assert not judge(check_of(problem, "0.")).right
+        assert judge(check_of(problem, problem.answer)).right
+    half = Check("reasoning_gym", "coin_flip", "q", "0.3125", {"entry": {}, "options": {}}, "5/16")
+    assert judge(half).right
+
+
+NOTHINGS = ["nan", "NaN", "nanj", "(nan)", "nan+nanj", "inf", "-inf", "Infinity", "1e999", "-1e999", "null", "[]", "{}",
+            "[[]]", '""', "true", "None", "0e0", "snan", "0*x", "zoo",
+            *("[" + ", ".join(["NaN"] * length) + "]" for length in range(1, 10)),
+            *("[" + ", ".join(["'nan'"] * length) + "]" for length in range(1, 10))]
+
+
+def test_no_task_of_the_library_takes_an_answer_that_says_nothing():
+    """Not a number is within every tolerance for some comparisons, and an empty list holds no mistake."""
+    slow = {"rearc", "arc_agi", "jugs", "rush_hour", "sokoban"}
+    for task in sorted(set(all_tasks()) - slow):
+        problem, = problems_of(task, size=1)
+        for nothing in NOTHINGS:
+            assert nothing == problem.answer or not judge(check_of(problem, nothing)).right, (task, nothing)
+
+
 def test_expressions_of_arithmetic_and_calculus_are_read():
     import sympy
 
@@ -177,7 +283,8 @@ def test_no_module_of_the_library_evaluates_answers_that_we_do_not_know_of():
     """A new version with another eval() must be seen here before a model finds it."""
     import reasoning_gym
 
-    known = {*scorer.EVALUATES_LITERALS, *scorer.PARSES_EXPRESSIONS, *scorer.PARSES_WITH_SYMPY}
+    never_called = {f"games.{task}" for task in ("puzzle24", "countdown") if task in OWN_RULES}
+    known = {*scorer.EVALUATES_LITERALS, *scorer.PARSES_WITH_SYMPY, *never_called}
     of_its_own_texts = {
         "algorithmic.number_sorting",
         "arithmetic.basic_arithmetic",
