@@ -15,7 +15,7 @@ class HeadConfig(Section):
     """reference: plain PyTorch, on any device. triton: our kernels, on a GPU; refused where they cannot run."""
     logits: Literal["chunked", "whole"] = "chunked"
     """chunked: only of tokens that count, no more at a time than `max_logits_mib`. whole: of all tokens at once."""
-    max_logits_mib: int = Field(1024, ge=1)
+    max_logits_mib: float = Field(1024.0, gt=0)
     """What the logits of a chunk and their gradient may take on a rank. Below 4,096 tokens' worth it costs time."""
     fp32_logits: bool = False
     """Keep the product's fp32 where weights are bf16 (rounded logits cost up to 6e-2 in log-prob). Needs chunks."""

@@ -1,8 +1,9 @@
 """The one place where the policy is built."""
 
 from megatron.core import parallel_state
+from r1mega_kernels.backend import backend
 
-from r1mega.config import ModelConfig
+from r1mega.config import ModelConfig, UserError
 from r1mega.model.initialize import initialize
 from r1mega.model.policy import Policy
 from r1mega.model.router import Router
@@ -39,5 +40,14 @@ def build_policy(
             if isinstance(module, Router):
                 module.balance_weight = settings.sequence_balance_weight
         chunks.append(chunk.to(groups.device))
+    _check_head(chunks, settings)
     initialize(chunks, model, groups, seed)
     return chunks
+
+
+def _check_head(chunks: list[Policy], settings: PolicySettings) -> None:
+    """Raise UserError now if the head's implementation cannot run here, rather than in the first step."""
+    try:
+        backend(settings.head.implementation, next(chunks[0].parameters()))
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"head.{error}") from None

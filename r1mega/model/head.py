@@ -34,7 +34,7 @@ class Head:
         options = LinearOptions(
             temperature=temperature, group=policy.pg_collection.tp, vocab_size=policy.true_vocab_size,
             ignore_index=IGNORED, implementation=config.implementation, fp32_logits=config.fp32_logits,
-            max_logits_bytes=config.max_logits_mib << 20, sequence_parallel=policy.config.sequence_parallel)
+            max_logits_bytes=int(config.max_logits_mib * 2**20), sequence_parallel=policy.config.sequence_parallel)
         return cls(policy.output_layer, options, config.logits == "whole")
 
     def log_prob(self, hidden_S1H: Tensor, targets_T: Tensor) -> LogProb:

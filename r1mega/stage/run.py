@@ -12,7 +12,7 @@ from r1mega.parallel.launch import adopt_slurm_task
 from r1mega.stage.prepare import load_prepared, prepare
 
 # What may change between two starts of one run: speed, looks and length, but not what is computed.
-FREE_SECTIONS = {"layout", "checkpoint", "log"}
+FREE_SECTIONS = {"layout", "checkpoint", "log", "head"}
 FREE_KEYS = {"train": {"steps", "micro_batch_tokens", "recompute", "max_bad_steps"}, "rollout": {"slots"},
              "reward": {"workers", "timeout_s", "memory_mb"}, "evaluation": {"every", "at_start", "at_end"}}
 

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from r1mega.config import LayoutConfig, ModelConfig
+from r1mega.config.head import HeadConfig
 from r1mega.config.model import Yarn
 from r1mega.config.rl import GrpoConfig
 from r1mega.config.training import OptimizerConfig, TrainConfig
@@ -36,6 +37,7 @@ class Case:
     mtp: str = "joint"
     reduction: str = "per_output"
     recompute: str = "none"
+    head: HeadConfig = HeadConfig()
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _train(case: Case) -> Outcome:
         steps=STEPS, precision="fp32", micro_batch_tokens=case.micro_batch_tokens, mtp=case.mtp,
         mtp_loss_weight=0.5, sequence_balance_weight=0.05, router_bias_update_rate=0.01,
         recompute=case.recompute)
-    learner = Learner(build_policy(MODEL, groups, PolicySettings.of(train), seed=1), groups,
+    learner = Learner(build_policy(MODEL, groups, PolicySettings.of(train, case.head), seed=1), groups,
                       OptimizerConfig(lr=1e-3), train)
     packs = replica_packs(samples(), case.micro_batch_tokens, pad_id=0, groups=groups)
     objective = _objective(case)

@@ -8,11 +8,14 @@ from functools import cache
 
 import pytest
 
+from r1mega.config.head import HeadConfig
 from tests.invariance.steps import Case, Outcome, relative_distance, train_under, whole
 from tests.ranks import run_ranks
 
 BOUND = 1e-4
 PP2_EP2 = {"pipeline_parallel": 2, "expert_parallel": 2}
+
+WHOLE, FEW = HeadConfig(logits="whole"), HeadConfig(max_logits_mib=0.01)  # FEW: 10 of 128 tokens, 20 under TP2
 
 REFERENCES = {
     "joint": Case(micro_batch_tokens=10_000),  # everything in one pack
@@ -23,12 +26,16 @@ CASES = {
         "one sequence a pack": Case(micro_batch_tokens=1),
         "packs of 128 tokens": Case(),
         "full recompute": Case(recompute="full"),
+        "whole logits": Case(head=WHOLE),
+        "logits of a few tokens at a time": Case(head=FEW),
     },
     2: {
         "DP2": Case({"data_parallel": 2}),
         "EP2": Case({"data_parallel": 2, "expert_parallel": 2}),
         "EP2, one sequence a pack": Case({"data_parallel": 2, "expert_parallel": 2}, micro_batch_tokens=1),
         "TP2": Case({"tensor_parallel": 2}),
+        "TP2, whole logits": Case({"tensor_parallel": 2}, head=WHOLE),
+        "TP2, logits of a few tokens at a time": Case({"tensor_parallel": 2}, head=FEW),
         "TP2 ETP2": Case({"tensor_parallel": 2, "expert_tensor_parallel": 2}),
         "TP2 EP2": Case({"tensor_parallel": 2, "expert_parallel": 2}),
         "PP2": Case({"pipeline_parallel": 2}),
