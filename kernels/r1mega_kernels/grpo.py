@@ -10,6 +10,7 @@ sequences from GSPO (arXiv 2507.18071) equations 7 and 13: rho = s x policy / st
 s = exp(mean of log(policy / old) over the sequence's trained tokens); importance weights multiply the policy term only.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from r1mega_kernels.backend import Implementation
+from r1mega_kernels.backend import Implementation, backend
 from r1mega_kernels.bounded_exp import BOUND, bounded_exp
 from r1mega_kernels.kl import KlEstimator, kl_derivative, kl_divergence
 from r1mega_kernels.token_loss import LossTokens, TokenTerms
@@ -72,7 +73,16 @@ class Grpo:
 
     def __call__(self, log_probs_R: Tensor, entropy_R: Tensor, rows: Tensor | slice) -> TokenTerms:
         chosen = GrpoTokens(*(None if values_T is None else values_T[rows] for values_T in self.tokens))
-        return grpo_terms(log_probs_R, entropy_R, chosen, self.options)
+        return _terms_by(self.implementation, log_probs_R)(log_probs_R, entropy_R, chosen, self.options)
+
+
+def _terms_by(implementation: Implementation, log_probs_R: Tensor) -> Callable[..., TokenTerms]:
+    if implementation == "reference":
+        return grpo_terms
+    backend(implementation, log_probs_R)  # raises where it cannot run on such a tensor
+    from r1mega_kernels import grpo_triton
+
+    return grpo_triton.grpo_terms
 
 
 @torch.no_grad()

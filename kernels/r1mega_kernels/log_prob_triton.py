@@ -204,14 +204,14 @@ def _scale_kernel(gradient, factors, rows, ROWS: tl.constexpr, BLOCK: tl.constex
     pointer, row_stride, column_stride, columns = gradient
     programs = tl.num_programs(0)
     lanes = tl.arange(0, BLOCK)
-    for first in range(tl.program_id(0), rows, programs * ROWS):
-        row = first + tl.arange(0, ROWS) * programs
-        others = tl.load(factors + row, mask=row < rows, other=1) != 1
+    for first in range(tl.program_id(0).to(tl.int64), rows, programs * ROWS):  # so all rows are 64 bits wide
+        own = first + tl.arange(0, ROWS) * programs
+        others = tl.load(factors + own, mask=own < rows, other=1) != 1
         if tl.max(others.to(tl.int32), axis=0) > 0:
             for row in range(first, tl.minimum(first + programs * ROWS, rows), programs):
                 factor = tl.load(factors + row).to(tl.float32)
                 if factor != 1:
-                    row_pointer = pointer + row.to(tl.int64) * row_stride
+                    row_pointer = pointer + row * row_stride
                     for at in range(0, columns, BLOCK):
                         column = at + lanes
                         place = row_pointer + column.to(tl.int64) * column_stride
@@ -312,7 +312,7 @@ def backward(
 
 
 def scale_rows(gradient_TV: Tensor, factors_T: Tensor) -> None:
-    """gradient[t] *= factor[t], in place; a row whose factor is 1 is neither read nor written. Nothing is waited for."""
+    """gradient[t] *= factor[t], in place; a row whose factor is 1 is not touched. Nothing is waited for."""
     rows, columns = gradient_TV.shape
     block = _block(columns)
     if rows:

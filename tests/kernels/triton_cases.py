@@ -239,3 +239,34 @@ def test_in_place_never_spoils_another_gradient_in_silence(implementation: str):
     result.log_probs.sum().backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         squares.backward()
+
+
+FACTORS = (1.0, 0.5, -3.0, 1.0, 0.0, 1.0, 1.0, 2.0)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 4, 50, 101])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_are_scaled_whatever_their_number(rows: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(log_prob_triton, "SCALE_PROGRAMS", 3)  # 4 rows a program at a time: 12 of them in a round
+    monkeypatch.setattr(log_prob_triton, "SCALE_ROWS", 4)
+    gradient_TV = torch.randn(rows, 21, device=DEVICE).to(dtype)
+    factors_T = torch.tensor(FACTORS * 13, device=DEVICE)[:rows]
+    expected_TV = (gradient_TV.double() * factors_T[:, None]).to(dtype)
+    log_prob_triton.scale_rows(gradient_TV, factors_T)
+    torch.testing.assert_close(gradient_TV, expected_TV, rtol=0, atol=0)
+
+
+def test_a_row_whose_factor_is_1_is_not_touched():
+    # Any arithmetic turns a signalling NaN into a quiet one: another bit.
+    gradient_TV = torch.full((3, 21), 0x7F800001, dtype=torch.int32, device=DEVICE).view(torch.float32)
+    log_prob_triton.scale_rows(gradient_TV, torch.tensor([1.0, 2.0, 1.0], device=DEVICE))
+    untouched = gradient_TV.view(torch.int32) == 0x7F800001
+    assert untouched.all(dim=1).tolist() == [True, False, True] and not untouched[1].any()
+
+
+def test_strided_rows_are_scaled_by_an_expanded_factor_and_nothing_beside_them():
+    wide = torch.randn(6, 40, device=DEVICE)
+    before = wide.clone()
+    log_prob_triton.scale_rows(wide[1::2, 3:22], torch.tensor(2.0, device=DEVICE).expand(3))
+    before[1::2, 3:22] *= 2
+    assert torch.equal(wide, before)
