@@ -34,12 +34,14 @@ def run_ranks(
     *args: Any,
     timeout: float = 120,
     init: Literal["gloo"] | None = None,
+    gpus: bool = False,
 ) -> list[Any]:
     """Call `function(*args)` in `num_ranks` processes at once and return the results, by rank.
 
     Set in every rank: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT (the store is
     served from here, so nobody else can take the port in between) and OMP_NUM_THREADS=1. With `init="gloo"`
-    the default process group is there when the function is called.
+    the default process group is there when the function is called. Ranks see no GPU unless the test wants `gpus`, one
+    for each rank.
 
     Raises RankError with the tracebacks if a rank raises or dies, and with the stacks of all threads if one
     still runs after `timeout` seconds (times TEST_TIMEOUT_SCALE from the environment, for busy machines). No
@@ -55,7 +57,8 @@ def run_ranks(
         folder = Path(name)
         call = (function.__module__, function.__name__, args, init)
         (folder / "call.pickle").write_bytes(pickle.dumps(call))
-        ranks = [_Rank(rank, num_ranks, store.port, folder) for rank in range(num_ranks)]
+        extra = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}
+        ranks = [_Rank(rank, num_ranks, store.port, folder, extra) for rank in range(num_ranks)]
         try:
             hung = _wait(ranks, time.monotonic() + timeout)
             for rank in ranks:
@@ -87,7 +90,7 @@ def _wait(ranks: list["_Rank"], deadline: float) -> bool:
 class _Rank:
     """One child process and its files."""
 
-    def __init__(self, rank: int, num_ranks: int, port: int, folder: Path) -> None:
+    def __init__(self, rank: int, num_ranks: int, port: int, folder: Path, extra: dict[str, str]) -> None:
         self.rank = rank
         self.result_file = folder / f"result-{rank}.pickle"
         self.log_file = folder / f"log-{rank}.txt"
@@ -103,6 +106,7 @@ class _Rank:
             "TORCHELASTIC_RESTART_COUNT": "0",
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+            **extra,
         }
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(

@@ -14,6 +14,10 @@ def _rank_and_sum(offset: int) -> tuple[int, float, str]:
     return torch.distributed.get_rank(), total.item(), os.environ["OMP_NUM_THREADS"]
 
 
+def _visible_gpus() -> str | None:
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
 def _start_by_hand() -> int:
     torch.distributed.init_process_group("gloo")
     return torch.distributed.get_world_size()
@@ -37,6 +41,11 @@ def test_results_come_back_by_rank():
 
 def test_a_function_may_start_the_process_group_itself():
     assert run_ranks(_start_by_hand, 2) == [2, 2]
+
+
+def test_ranks_see_gpus_only_if_the_test_wants_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")  # two ranks would take the first for theirs, under NCCL
+    assert run_ranks(_visible_gpus, 1) == [""] and run_ranks(_visible_gpus, 1, gpus=True) == ["0,1"]
 
 
 def test_an_exception_on_one_rank_is_shown_and_ends_the_others():

@@ -4,12 +4,17 @@ import importlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 
-from r1mega.config import LayoutConfig, UserError
+import torch
 
+from r1mega.config import LayoutConfig, UserError
+from r1mega.parallel.signals import Forwarding, environment
+
+RANK_MODULE = "r1mega.parallel.rank"
 SLURM_PORT = 29_500  # first port tried for the rendezvous; the job id shifts it, so that two jobs on a node differ
 
 
@@ -18,7 +23,8 @@ def launch(function: str, arguments: Mapping[str, object], layout: LayoutConfig)
 
     Under torchrun (RANK is set) or as a task of srun, this process is already one of the ranks. Otherwise a layout of
     one rank runs right here, and a larger one is started by torch's elastic launcher on this machine.
-    Raises UserError when a rank died; what the rank itself had to say is on its standard error.
+    Raises UserError when a rank died; what the rank itself had to say is on its standard error. A signal is handed on
+    to the ranks; once they have ended, SystemExit tells of it.
     """
     adopt_slurm_task(os.environ)
     if "RANK" in os.environ or layout.world_size == 1:
@@ -56,25 +62,38 @@ def _first_host(nodes: str) -> str:
 
 
 def _spawn(function: str, arguments: Mapping[str, object], num_ranks: int) -> None:
-    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     for name in ("torch.distributed.elastic", "torch.distributed.run", "torch.distributed.launcher"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # a failed rank speaks for itself
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_ranks)))
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=num_ranks, rdzv_backend="c10d",
                           rdzv_endpoint="localhost:0", run_id=f"r1mega-{os.getpid()}", max_restarts=0,
-                          monitor_interval=0.2)
-    command = ["-m", "r1mega.parallel.rank", function, json.dumps(dict(arguments))]
-    try:
-        elastic_launch(config, sys.executable)(*command)
-    except ChildFailedError as error:
-        rank, failure = min(error.failures.items(), key=lambda item: item[1].timestamp)
-        if failure.exitcode == 2:  # a UserError, already printed by the rank
-            raise SystemExit(2) from None
-        how = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
-        raise UserError(f"rank {rank} (pid {failure.pid}) ended with {how}; run the same command again to go on "
-                        "from the last checkpoint") from None
-    except SignalException as error:
-        raise SystemExit(128 + error.sigval) from None
+                          monitor_interval=0.2, signals_to_handle="SIGQUIT")
+    command = ["-m", RANK_MODULE, function, json.dumps(dict(arguments))]
+    with environment(_rank_environment(num_ranks)), Forwarding(RANK_MODULE) as signals:
+        try:
+            elastic_launch(config, sys.executable)(*command)
+        except ChildFailedError as error:
+            rank, failure = min(error.failures.items(), key=lambda item: item[1].timestamp)
+            if failure.exitcode == 2:  # a UserError, already printed by the rank
+                raise SystemExit(2) from None
+            interrupted = failure.exitcode < 0 or failure.exitcode == 128 + signal.SIGINT
+            if signals.first is None or not interrupted:
+                how = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+                raise UserError(f"rank {rank} (pid {failure.pid}) ended with {how}; run the same command again to go "
+                                "on from the last checkpoint") from None
+    if signals.first is not None:
+        raise SystemExit(128 + signals.first)
+
+
+def _rank_environment(num_ranks: int) -> dict[str, str]:
+    """What ranks started on this machine find in their environment, beside what torch's launcher sets."""
+    changes = {
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_ranks)))}
+    devices = torch.cuda.device_count()
+    if 0 < devices < num_ranks:
+        print(f"r1mega: {num_ranks} ranks but {devices} GPU{'s' * (devices > 1)}: every rank needs one of its own, so "
+              "they all run on the CPU", file=sys.stderr, flush=True)
+        changes["CUDA_VISIBLE_DEVICES"] = ""
+    return changes

@@ -15,6 +15,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 def main() -> int:
     _end_with_launcher()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes tells the launcher too, which asks us to stop
     try:
         call(sys.argv[1], json.loads(sys.argv[2]))
     except UserError as error:

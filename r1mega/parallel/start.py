@@ -65,6 +65,11 @@ def stop() -> None:
 def _device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    local_rank, visible = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank + 1))
+    if ranks_here > visible > 1:  # one visible: srun may give every task a card of its own
+        raise UserError(f"LOCAL_WORLD_SIZE={ranks_here} ranks on a machine with {visible} GPUs, and NCCL wants one for "
+                        f"each; start at most {visible} ranks a machine, or set CUDA_VISIBLE_DEVICES= (empty) for CPUs")
+    device = torch.device("cuda", local_rank % visible)
     torch.cuda.set_device(device)
     return device
