@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from r1mega.stage.model_path import find_model
-    from r1mega.stage.sample import sample
+    from r1mega.stage.sample import Asking, sample
     layout = layout_from(args.layout, find_model(args.model))
-    sample(args.model, args.question, layout, num_samples=args.samples, temperature=args.temperature,
-           top_p=args.top_p, new_tokens=args.max_new_tokens, seed=args.seed, raw=args.raw)
+    how = Asking(num_samples=args.samples, temperature=args.temperature, top_p=args.top_p,
+                 new_tokens=args.max_new_tokens, seed=args.seed, raw=args.raw)
+    sample(args.model, args.question, layout, how)

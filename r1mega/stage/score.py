@@ -1,8 +1,10 @@
 """`r1mega score`: log-probs of given token sequences, under any layout."""
 
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 
@@ -29,6 +31,9 @@ def score(
     Entry t of log_probs is log p(token t | tokens before it), fp32; the first token has none. All lines are checked
     before anything is computed, and the output appears whole or not at all. Raises UserError naming file and line.
     """
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise UserError(f"command line: --temperature={temperature:g}: must be a number above 0")
+    _check_output(output_file)
     folder = find_model(model)
     config = read_model_config(folder)
     for _ in read_sequences(input_file, config):
@@ -44,22 +49,36 @@ def score_on_rank(
 ) -> None:
     """One rank's share of `score`."""
     groups = start(LayoutConfig(**layout))
-    config = read_model_config(Path(model))
-    chunks = build_policy(config, groups, PolicySettings(precision=precision))
-    load_model_folder(Path(model), chunks, groups)
-    for chunk in chunks:
-        chunk.eval()
-    sequences, final = read_sequences(Path(input_file), config), Path(output_file)
+    final = Path(output_file)
     partial = final.with_name(f".{final.name}.partial")
-    output = partial.open("w") if groups.rank == 0 else None
-    while lines := list(islice(sequences, LINES_AT_A_TIME)):
-        scored = _score(lines, chunks, groups, temperature, pack_tokens)
-        if output is not None:
-            output.writelines(json.dumps({"log_probs": row}) + "\n" for row in scored)
-    if output is not None:
-        output.close()
-        os.replace(partial, final)
-    stop()
+    try:
+        config = read_model_config(Path(model))
+        chunks = build_policy(config, groups, PolicySettings(precision=precision))
+        load_model_folder(Path(model), chunks, groups)
+        for chunk in chunks:
+            chunk.eval()
+        sequences = read_sequences(Path(input_file), config)
+        with partial.open("w") if groups.rank == 0 else nullcontext() as output:
+            while lines := list(islice(sequences, LINES_AT_A_TIME)):
+                scored = _score(lines, chunks, groups, temperature, pack_tokens)
+                if output is not None:
+                    output.writelines(json.dumps({"log_probs": row}) + "\n" for row in scored)
+        if groups.rank == 0:
+            os.replace(partial, final)
+    finally:
+        if groups.rank == 0:
+            partial.unlink(missing_ok=True)
+        stop()
+
+
+def _check_output(path: Path) -> None:
+    """Raises UserError where the file could not be written, before anything is computed."""
+    if path.is_dir():
+        raise UserError(f"command line: --output={path}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise UserError(f"command line: --output={path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"command line: --output={path}: {path.parent} cannot be written to; name another folder")
 
 
 def read_sequences(path: Path, model: ModelConfig) -> Iterator[tuple[int, ...]]:

@@ -71,3 +71,30 @@ def test_an_impossible_layout_is_refused(model_dir: Path, tokens: Path, tmp_path
                        ("layout.tensor_parallel=two", "not a whole number")):
         assert main(["score", str(model_dir), "--input", str(tokens), "--output", str(tmp_path / "o"), word]) == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["--temperature", "0"], "--temperature=0: must be"), (["--temperature", "nan"], "--temperature=nan: must be"),
+    (["--temperature=-1"], "--temperature=-1: must be"), (["--output", "{tmp}/nodir/o.jsonl"], "there is no folder"),
+    (["--output", "{tmp}"], "is a folder"),
+])
+def test_an_option_that_cannot_be_is_refused_before_the_model_is_loaded(
+    tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, words, said: str,
+    model_dir: Path,
+):
+    monkeypatch.setattr("r1mega.stage.score.launch", lambda *_: pytest.fail("started"))
+    words = [word.format(tmp=tmp_path) for word in words]
+    assert main(["score", str(model_dir), "--input", str(tokens), "--output", str(tmp_path / "o"), *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_run_that_fails_leaves_neither_output_nor_half_of_it_and_the_next_one_works(
+    model_dir: Path, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as broken:
+        broken.setattr("r1mega.stage.score._score", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(["score", str(model_dir), "--input", str(tokens), "--output", str(tmp_path / "o")])
+    assert list(tmp_path.iterdir()) == []
+    assert len(scored(model_dir, tokens, tmp_path / "o")) == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["o"]
