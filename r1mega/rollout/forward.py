@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from r1mega_kernels.gemm import project
 from torch import Tensor, nn
 
 from r1mega.config import ModelConfig
@@ -121,7 +122,7 @@ class CachedForward:
             if chunk.decoder.final_layernorm is not None:
                 hidden = chunk.decoder.final_layernorm(hidden)
             if chunk.post_process:
-                logits = F.linear(last(hidden), chunk.output_layer.weight)
+                logits = project(last(hidden), chunk.output_layer.weight, chunk.head.fp32_logits)
             else:
                 self._send(hidden)
         return logits

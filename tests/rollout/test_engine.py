@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from r1mega.config import LayoutConfig, UserError
+from r1mega.config.head import HeadConfig
 from r1mega.model import PolicySettings, build_policy
 from r1mega.parallel import start, stop
 from r1mega.record import SampleRequest
-from r1mega.rollout import Engine, Sampling
+from r1mega.rollout import Engine, Sampling, forward
 from tests.rollout.layouts import MODEL, requests, trainer_log_probs
 
 
@@ -128,3 +129,16 @@ def test_bf16_sampling_is_as_exact_as_bf16_training(groups):
         return sum(abs(a - b) for i in truth for a, b in zip(truth[i], log_probs[i], strict=True))
 
     assert 0 < error(sampler) < 2 * error(trainer)
+
+
+@pytest.mark.parametrize(("fp32", "low", "high"), [(True, 0, 1e-5), (False, 1e-3, 1)])
+def test_fp32_logits_are_never_rounded_to_bf16(groups, monkeypatch, fp32, low, high):
+    """Log-probs against those of the same bf16 hidden states and weights in fp64."""
+    chunks = build_policy(MODEL, groups, PolicySettings(precision="bf16", head=HeadConfig(fp32_logits=fp32)), seed=3)
+    hidden, project = [], forward.project
+    monkeypatch.setattr(forward, "project", lambda h, *others: hidden.append(h) or project(h, *others))
+    (completion,) = Engine(chunks, groups, MODEL, 1).generate(requests(1), Sampling(max_new_tokens=8))
+    logits = torch.cat(hidden).double() @ chunks[0].output_layer.weight[:MODEL.vocab_size].double().T
+    exact = logits.log_softmax(-1)[torch.arange(8), torch.tensor(completion.token_ids)]
+    error = (torch.tensor(completion.log_probs) - exact).abs().max()
+    assert low <= error < high
