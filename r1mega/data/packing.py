@@ -24,15 +24,16 @@ def pack(samples: Sequence[TrainSample], max_tokens: int, multiple_of: int, pad_
 
 
 def pack_for_replicas(samples: Sequence[TrainSample], max_tokens: int, multiple_of: int, pad_id: int,
-                      num_replicas: int) -> list[list[PackedBatch]]:
+                      num_replicas: int, replica: int) -> list[PackedBatch]:
     """`pack`, dealt to data-parallel replicas: as many packs on each, with near-equal token counts.
 
-    Where there are too few samples, packs without a sequence fill up (see `empty_pack`).
+    All are planned, from lengths alone, but only those of `replica` are built. Where there are too few samples, packs
+    without a sequence fill up (see `empty_pack`).
     """
     _check(samples)
     plan = plan_replicas([len(sample.token_ids) for sample in samples], max_tokens, num_replicas)
-    return [[_build([samples[i] for i in indices], multiple_of, pad_id) if indices
-             else empty_pack(multiple_of, pad_id, samples) for indices in packs] for packs in plan]
+    return [_build([samples[i] for i in indices], multiple_of, pad_id) if indices
+            else empty_pack(multiple_of, pad_id, samples) for indices in plan[replica]]
 
 
 def empty_pack(multiple_of: int, pad_id: int, like: Sequence[TrainSample] = ()) -> PackedBatch:

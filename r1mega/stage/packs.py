@@ -16,8 +16,7 @@ def replica_packs(
     Every replica gets the same number of packs, a multiple of what the interleaved schedule needs.
     """
     layout = groups.layout
-    shares = pack_for_replicas(samples, max_tokens, layout.tensor_parallel, pad_id, groups.dp.size())
-    mine = shares[groups.dp_rank]
+    mine = pack_for_replicas(samples, max_tokens, layout.tensor_parallel, pad_id, groups.dp.size(), groups.dp_rank)
     if layout.virtual_stages > 1:
         missing = -len(mine) % layout.pipeline_parallel
         mine += [empty_pack(layout.tensor_parallel, pad_id, samples)] * missing

@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 
+from r1mega.data import packing
 from r1mega.data.pack_plan import plan_packs, plan_replicas
 from r1mega.data.packing import empty_pack, pack, pack_for_replicas
 from r1mega.record import TrainSample
@@ -99,6 +100,21 @@ def test_replicas_get_as_many_packs_each_and_every_sequence_once(seed, num_repli
         assert not any(not indices for packs in replicas for indices in packs)
 
 
+def test_a_replica_builds_its_own_packs_only(monkeypatch):
+    """Together the replicas have every sequence once, where the plan put it."""
+    samples = [sample(100 * k, 1 + k % 7) for k in range(1, 40)]
+    built = []
+    build = packing._build
+    monkeypatch.setattr(packing, "_build", lambda chosen, *args: built.append(chosen) or build(chosen, *args))
+    plan = plan_replicas([len(item.token_ids) for item in samples], 16, 4)
+    for replica, planned in enumerate(plan):
+        packs = pack_for_replicas(samples, 16, 2, PAD, 4, replica)
+        assert built == [[samples[i] for i in indices] for indices in planned]
+        assert [batch.per_sample["advantage"].tolist() for batch in packs] == [
+            [samples[i].token_ids[0] for i in indices] for indices in planned]
+        built.clear()
+
+
 def test_packs_are_split_before_empty_ones_are_added():
     """Four sequences of 2 fit one pack of 8; two replicas get two each, four one each, eight have four empty
     packs."""
@@ -109,7 +125,7 @@ def test_packs_are_split_before_empty_ones_are_added():
 
 
 def test_an_empty_pack_trains_on_nothing_and_has_the_same_arrays():
-    (full,), (empty,) = pack_for_replicas([sample(10, 3)], 8, 4, PAD, num_replicas=2)
+    (full,), (empty,) = (pack_for_replicas([sample(10, 3)], 8, 4, PAD, 2, replica) for replica in range(2))
     assert full.num_sequences == 1 and empty.num_sequences == 0
     assert empty.token_ids.tolist() == [PAD] * 4 and empty.loss_mask.sum() == 0
     assert empty.cu_seqlens.tolist() == [0, 4]
