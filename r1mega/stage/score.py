@@ -11,6 +11,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from r1mega.config import LayoutConfig, ModelConfig, UserError
+from r1mega.config.head import HeadConfig
 from r1mega.model import PolicySettings, build_policy
 from r1mega.parallel import Groups, launch, start, stop
 from r1mega.record import TrainSample
@@ -24,7 +25,7 @@ LINES_AT_A_TIME = 1024
 
 def score(
     model: Path, input_file: Path, output_file: Path, layout: LayoutConfig, *, temperature: float = 1.0,
-    pack_tokens: int = 8192, precision: str = "fp32",
+    pack_tokens: int = 8192, precision: str = "fp32", implementation: str = "reference",
 ) -> None:
     """Read {"token_ids": [...]} a line, write {"log_probs": [null, ...]} a line, in the same order.
 
@@ -41,19 +42,20 @@ def score(
     launch("r1mega.stage.score:score_on_rank", {
         "model": str(folder), "input_file": str(input_file), "output_file": str(output_file),
         "layout": layout.model_dump(), "temperature": temperature, "pack_tokens": pack_tokens,
-        "precision": precision}, layout)
+        "precision": precision, "implementation": implementation}, layout)
 
 
 def score_on_rank(
-    model: str, input_file: str, output_file: str, layout: dict, temperature: float, pack_tokens: int, precision: str
+    model: str, input_file: str, output_file: str, layout: dict, temperature: float, pack_tokens: int, precision: str,
+    implementation: str,
 ) -> None:
     """One rank's share of `score`."""
     groups = start(LayoutConfig(**layout))
     final = Path(output_file)
     partial = final.with_name(f".{final.name}.partial")
     try:
-        config = read_model_config(Path(model))
-        chunks = build_policy(config, groups, PolicySettings(precision=precision))
+        config, head = read_model_config(Path(model)), HeadConfig(implementation=implementation)
+        chunks = build_policy(config, groups, PolicySettings(precision=precision, head=head))
         load_model_folder(Path(model), chunks, groups)
         for chunk in chunks:
             chunk.eval()

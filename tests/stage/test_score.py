@@ -49,6 +49,16 @@ def test_every_layout_gives_one_ranks_log_probs(model_dir: Path, tokens: Path, t
             assert ours[1:] == pytest.approx(theirs[1:], abs=1e-4), words
 
 
+def test_kernels_that_cannot_run_here_are_refused_in_one_line(
+    model_dir: Path, tokens: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+):
+    words = ["--input", str(tokens), "--output", str(tmp_path / "o"), "--implementation", "triton"]
+    assert main(["score", str(model_dir), *words]) != 0
+    said = capfd.readouterr().err
+    assert "head.implementation='triton' needs a GPU" in said and "Traceback" not in said
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize(("line", "said"), [
     ("{", "not an object with token_ids"), ('{"tokens": [1]}', "not an object with token_ids"),
     ('{"token_ids": []}', "one or more integers"), ('{"token_ids": [1, 2.5]}', "one or more integers"),
