@@ -21,7 +21,6 @@ class LocalWeight:
     tensor: torch.Tensor  # this rank's shard
     shard_dim: int | None  # which dimension is cut, None where every rank of `shard_group` holds it whole
     shard_group: ProcessGroup  # tensor-parallel ranks, or expert-tensor-parallel ones for an expert
-    is_expert: bool
     gated: bool  # gate and up are stacked along dim 0, and each is cut on its own
 
     @property
@@ -61,4 +60,4 @@ def _locate(chunk: torch.nn.Module, name: str, tensor: torch.Tensor, groups: Gro
     group = groups.expt_tp if expert else groups.tp
     cut = getattr(tensor, "tensor_model_parallel", False) and group.size() > 1
     return LocalWeight(name=name, tensor=tensor, shard_dim=tensor.partition_dim if cut else None, shard_group=group,
-                       is_expert=expert is not None, gated=name.endswith("linear_fc1.weight"))
+                       gated=name.endswith("linear_fc1.weight"))

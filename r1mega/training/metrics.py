@@ -68,12 +68,6 @@ class RunLog:
         """Write readable completions, one a line (see `sample_record`)."""
         self._write(SAMPLES_FILE, [{"step": step, **_plain(dict(record))} for record in records])
 
-    def rewind(self, step: int) -> None:
-        """Cut the log back to records up to `step`, for a resume from an earlier checkpoint."""
-        self._cut(step)
-        for mirror in self._mirrors:
-            mirror.rewind(step)
-
     def sync(self) -> None:
         """Force what was written to disk."""
         for file in self._files.values():
@@ -96,9 +90,7 @@ class RunLog:
         self.close()
 
     def _cut(self, step: int) -> None:
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        """Drop what an earlier pass wrote after `step`."""
         for name in (METRICS_FILE, SAMPLES_FILE):
             path = self._folder / name
             if path.exists():

@@ -18,21 +18,17 @@ class TensorBoardLog:
     """Scalars grouped as train/, reward/, heldout/ and time/."""
 
     def __init__(self, folder: Path, last_step: int) -> None:
+        """Readers will drop what earlier event files of this run hold after `last_step`."""
         self._writer = EventFileWriter(str(folder / TENSORBOARD_FOLDER), flush_secs=FLUSH_S)
-        if last_step >= 0:
-            self.rewind(last_step)
+        # A reader that meets a session start forgets everything from its step on.
+        session = SessionLog(status=SessionLog.START)
+        self._writer.add_event(Event(wall_time=time.time(), step=last_step + 1, session_log=session))
 
     def append(self, record: Mapping[str, Any]) -> None:
         values = [Summary.Value(tag=_tag(key), simple_value=value) for key, value in record.items()
                   if key != "step" and isinstance(value, int | float)]
         self._writer.add_event(
             Event(wall_time=time.time(), step=record["step"], summary=Summary(value=values)))
-
-    def rewind(self, step: int) -> None:
-        """Make readers drop what earlier event files of this run hold after `step`."""
-        # A reader that meets a session start forgets everything from its step on.
-        start = Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START))
-        self._writer.add_event(start)
 
     def close(self) -> None:
         self._writer.close()

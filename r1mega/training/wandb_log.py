@@ -9,7 +9,10 @@ from r1mega.config import UserError
 
 
 class WandbLog:
-    """Mirrors metrics.jsonl to a wandb project. wandb itself honours WANDB_MODE=offline and disabled."""
+    """Mirrors metrics.jsonl to a wandb project. wandb itself honours WANDB_MODE=offline and disabled.
+
+    It keeps both passes over steps that a resume repeats; metrics.jsonl is the record.
+    """
 
     def __init__(self, folder: Path, project: str) -> None:
         try:
@@ -25,9 +28,6 @@ class WandbLog:
 
     def append(self, record: Mapping[str, Any]) -> None:
         self._run.log({key: value for key, value in record.items() if value is not None})
-
-    def rewind(self, step: int) -> None:
-        """Nothing to cut: wandb keeps both passes over the repeated steps; metrics.jsonl is the record."""
 
     def close(self) -> None:
         self._run.finish()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -76,16 +77,6 @@ def test_a_resumed_run_has_the_bytes_of_the_uninterrupted_one_times_aside(tmp_pa
     assert (tmp_path / "whole/samples.jsonl").read_bytes() == (tmp_path / "killed/samples.jsonl").read_bytes()
 
 
-def test_rewinding_an_open_log_lets_the_steps_be_written_again(tmp_path):
-    with RunLog(tmp_path, last_step=-1) as log:
-        for step in (1, 2, 3):
-            log.append({"step": step, "stage": "rl", "loss": 1.0})
-        log.rewind(1)
-        log.append({"step": 2, "stage": "rl", "loss": 2.0})
-    written = [(record["step"], record["loss"]) for record in lines(tmp_path / "metrics.jsonl")]
-    assert written == [(1, 1.0), (2, 2.0)]
-
-
 def test_a_damaged_line_before_the_last_is_named_and_nothing_is_cut(tmp_path):
     write_run(tmp_path, range(4))
     path = tmp_path / "metrics.jsonl"
@@ -119,6 +110,17 @@ def test_tensorboard_shows_the_repeated_steps_once_and_with_the_later_values(tmp
     expected = [(step, (1.0 if step < 3 else 2.0) / (step + 3)) for step in range(6)]
     assert [step for step, _ in shown] == [step for step, _ in expected]
     np.testing.assert_allclose([v for _, v in shown], [v for _, v in expected], rtol=1e-6)
+
+
+def test_tensorboard_shows_each_step_once_though_the_run_was_killed_before_its_first_checkpoint(
+        tmp_path, monkeypatch):
+    write_run(tmp_path, range(3))
+    begun = time.time()
+    monkeypatch.setattr(time, "time", lambda: begun + 5)  # event files are read in the order of their seconds
+    write_run(tmp_path, range(5), scale=2.0)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(5))
 
 
 def test_comparing_runs_names_each_changed_field_and_ignores_times(tmp_path):

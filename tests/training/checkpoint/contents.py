@@ -14,15 +14,22 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 def global_tensors(folder: Path) -> dict[str, torch.Tensor]:
     """All tensors of one part of a checkpoint (weights, optimizer, ...)."""
-    logging.disable(logging.WARNING)
-    reader = FileSystemReader(folder)
+    warnings = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # what the loader says of running without ranks
+    try:
+        return _load(FileSystemReader(folder))
+    finally:
+        logging.disable(warnings)
+
+
+def _load(reader: FileSystemReader) -> dict[str, torch.Tensor]:
     described = reader.read_metadata().state_dict_metadata
     tensors = {
         key: torch.full(tuple(value.size), 7, dtype=value.properties.dtype)
         for key, value in described.items()
         if isinstance(value, TensorStorageMetadata)
     }
-    dcp.load(tensors, storage_reader=FileSystemReader(folder), no_dist=True)
+    dcp.load(tensors, storage_reader=reader, no_dist=True)
     return tensors
 
 
