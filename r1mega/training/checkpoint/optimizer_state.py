@@ -9,7 +9,8 @@ offsets into a buffer without padding, which is wrong from the second bucket on,
 Transformer Engine's Adam to load.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 MASTER = "master"
 MOMENTS = ("exp_avg", "exp_avg_sq")
+STATES = (MASTER, *MOMENTS)
+PIECE = 1 << 26  # elements gathered at once from the data ranks: 256 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +58,17 @@ def sharded_optimizer_state(
     """Sharded state dict {f"{n}.{state}": ShardedTensor} of master weights and moments, fp32, on the host.
 
     Collective over each inner optimizer's data-parallel group. Ranks that are not the main replica of a
-    parameter leave its data out at once, so that host memory holds a tensor once.
+    parameter leave its data out at once, so that host memory holds a tensor once; the device needs room for
+    one piece of one state, since there is little beside a model in training.
     """
     _initialize_state(optimizer)
     described = _described_parameters(chunks, groups)
     result: dict[str, Any] = {}
     for inner in _inner_optimizers(optimizer):
-        for parameter, states in _gathered_states(inner):
-            shard = described[id(parameter)]
-            if is_main_replica(shard.replica_id):
-                # to the host at once: the states of a whole model replica do not fit beside it on a GPU
-                copies = {name: state.to("cpu", copy=True) for name, state in states.items()}
-                result |= _like_parameter(shard, len(result), copies)
+        for parameter, states in _gathered_states(
+            inner, lambda parameter: is_main_replica(described[id(parameter)].replica_id)
+        ):
+            result |= _like_parameter(described[id(parameter)], len(result), states)
     return result
 
 
@@ -145,28 +147,72 @@ def _buckets(inner: "DistributedOptimizer") -> Iterator[tuple[Any, Mapping[str, 
 
 
 def _gathered_states(
-    inner: "DistributedOptimizer",
+    inner: "DistributedOptimizer", wanted: Callable[[torch.nn.Parameter], bool]
 ) -> Iterator[tuple[torch.nn.Parameter, dict[str, torch.Tensor]]]:
-    """Every parameter with its whole states, put together bucket by bucket. Collective over the data
+    """Every wanted parameter with copies of its whole states, in host memory. Collective over the data
     ranks."""
-    group = inner.data_parallel_group
+    alone = inner.data_parallel_group.size() == 1
     for bucket, own, buffer in _buckets(inner):
-        size = bucket.grad_data.numel() // group.size()
-        device = bucket.grad_data.device
-        whole = {}
-        for name in (MASTER, *MOMENTS):
-            flat = torch.zeros(size, dtype=torch.float32, device=device)
-            for parameter, ranges in own["param_map"].items():
-                place = ranges["gbuf_local"]
-                flat[place.start : place.end].copy_(_own_states(inner, parameter)[name])
-            parts = torch.empty(size * group.size(), dtype=torch.float32, device=device)
-            dist.all_gather_into_tensor(parts, flat, group=group)
-            whole[name] = parts
-        for parameter, (start, end, bucket_number) in buffer.param_index_map.items():
-            if buffer.buckets[bucket_number] is bucket:
-                # the map counts from the start of the padded buffer, as bucket.offset does
-                inside = slice(start - bucket.offset, end - bucket.offset)
-                yield parameter, {name: flat[inside].view(parameter.shape) for name, flat in whole.items()}
+        # the map counts from the start of the padded buffer, as bucket.offset does
+        places = {
+            parameter: (start - bucket.offset, end - bucket.offset)
+            for parameter, (start, end, number) in buffer.param_index_map.items()
+            if buffer.buckets[number] is bucket and wanted(parameter)
+        }
+        if alone:
+            for parameter in places:
+                states = _own_states(inner, parameter)
+                yield parameter, {
+                    name: state.to("cpu", copy=True).view(parameter.shape) for name, state in states.items()
+                }
+        else:
+            copies = {
+                parameter: {name: torch.empty(parameter.shape) for name in STATES} for parameter in places
+            }
+            for name in STATES:
+                flat = [(*places[p], states[name].view(-1)) for p, states in copies.items()]
+                flat.sort(key=lambda one: one[0])
+                for begin, elements in _gathered_pieces(inner, bucket, own, name):
+                    _copy_overlaps(flat, begin, elements)
+            yield from copies.items()
+
+
+def _gathered_pieces(
+    inner: "DistributedOptimizer", bucket: Any, own: Mapping[str, Any], name: str
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """One state of a whole bucket, as (place in the bucket, the elements from there on).
+
+    All the device memory it takes is for about PIECE elements, whatever the bucket's size: the next piece
+    is written over the last.
+    """
+    group, device = inner.data_parallel_group, bucket.grad_data.device
+    size = bucket.grad_data.numel() // group.size()
+    length = max(1, min(size, PIECE // group.size()))
+    mine = torch.zeros(length, dtype=torch.float32, device=device)
+    parts = torch.empty(length * group.size(), dtype=torch.float32, device=device)
+    for begin in range(0, size, length):
+        end = min(begin + length, size)
+        for parameter, ranges in own["param_map"].items():
+            place = ranges["gbuf_local"]
+            low, high = max(place.start, begin), min(place.end, end)
+            if low < high:
+                state = _own_states(inner, parameter)[name]
+                mine[low - begin : high - begin].copy_(state[low - place.start : high - place.start])
+        dist.all_gather_into_tensor(parts, mine, group=group)
+        for rank in range(group.size()):
+            yield rank * size + begin, parts[rank * length :][: end - begin]
+
+
+def _copy_overlaps(
+    flat: Sequence[tuple[int, int, torch.Tensor]], begin: int, elements: torch.Tensor
+) -> None:
+    """Into each (start, end, its elements), ordered and apart, what lies in [begin, begin + elements)."""
+    end = begin + len(elements)
+    for start, stop, target in flat[bisect_right(flat, begin, key=lambda one: one[1]) :]:
+        if start >= end:
+            break
+        low, high = max(start, begin), min(stop, end)
+        target[low - start : high - start].copy_(elements[low - begin : high - begin])
 
 
 def _initialize_state(optimizer: "MegatronOptimizer") -> None:
