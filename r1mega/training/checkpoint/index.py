@@ -111,13 +111,34 @@ def merge_rows(rows: Iterable[ChunkRow]) -> dict[str, StoredTensor]:
 
 
 def _check_tiling(key: str, tensor: StoredTensor) -> None:
+    """Boxes that lie inside, apart from one another, and hold as many elements as the tensor, tile it."""
+    for chunk in tensor.chunks:
+        ends = zip(chunk.offset, chunk.shape, tensor.shape, strict=True)
+        if any(offset < 0 or offset + size > total for offset, size, total in ends):
+            raise ValueError(f"a chunk of {key} reaches past its end")
     covered = sum(math.prod(chunk.shape) for chunk in tensor.chunks)
-    distinct = {chunk.offset for chunk in tensor.chunks}
-    if covered != math.prod(tensor.shape) or len(distinct) != len(tensor.chunks):
+    if covered != math.prod(tensor.shape) or _overlap(tensor.chunks):
         raise ValueError(
             f"{key}: {len(tensor.chunks)} chunks hold {covered} of {math.prod(tensor.shape)} elements; "
             f"every element must be saved by exactly one rank"
         )
+
+
+def _overlap(chunks: Iterable[Chunk]) -> bool:
+    """Whether an element is in two of the boxes. Compared are those that meet along the first dimension."""
+    near: list[Chunk] = []
+    for chunk in sorted((chunk for chunk in chunks if math.prod(chunk.shape)), key=lambda chunk: chunk.offset):
+        near = [other for other in near if _meet(other, chunk, dims=1)]
+        if any(_meet(other, chunk, dims=len(chunk.shape)) for other in near):
+            return True
+        near.append(chunk)
+    return False
+
+
+def _meet(a: Chunk, b: Chunk, dims: int) -> bool:
+    """Whether the boxes share something, looking at the first `dims` dimensions only."""
+    ranges = list(zip(a.offset, a.shape, b.offset, b.shape, strict=True))[:dims]
+    return all(start < begin + size and begin < start + extent for start, extent, begin, size in ranges)
 
 
 def index_bytes(index: Mapping[str, StoredTensor]) -> bytes:
@@ -159,10 +180,7 @@ def _parse_tensor(key: str, fields: Mapping[str, Any]) -> StoredTensor:
     for chunk in chunks:
         if not _FILE.match(chunk.file):
             raise ValueError(f"{key} lies in file {chunk.file!r}")
-        ends = zip(_sizes(chunk.offset), _sizes(chunk.shape), tensor.shape, strict=True)
-        if any(offset + size > total for offset, size, total in ends):
-            raise ValueError(f"a chunk of {key} reaches past its end")
-        _sizes((chunk.start, chunk.length))
+        _sizes((*chunk.offset, *chunk.shape, chunk.start, chunk.length))
     _check_tiling(key, tensor)
     return tensor
 

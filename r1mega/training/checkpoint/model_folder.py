@@ -11,7 +11,7 @@ from r1mega.config import ModelConfig, UserError
 from r1mega.training.checkpoint.files import dump_json
 from r1mega.training.checkpoint.manifest import verify_folder
 from r1mega.training.checkpoint.shards import hold_shards
-from r1mega.training.checkpoint.together import begin_write, finish_write, raise_together
+from r1mega.training.checkpoint.together import begin_write, failing_together, finish_write, raise_together
 from r1mega.training.checkpoint.weights import load_weights, sharded_weights
 from r1mega.training.checkpoint.write import BackgroundWrite, WriteJob
 
@@ -49,12 +49,8 @@ def load_model_folder(folder: Path, chunks: Sequence[Module], groups: "Groups") 
     its own. Raises UserError, on all ranks, in one line.
     """
     verify_folder(folder)
-    error = None
-    try:
+    with failing_together(folder):
         load_weights(folder / WEIGHTS, chunks, groups)
-    except UserError as problem:
-        error = str(problem)
-    raise_together(error)
 
 
 def read_model_config(folder: Path) -> ModelConfig:

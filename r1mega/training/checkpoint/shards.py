@@ -8,6 +8,7 @@ only the raw bytes are read, and dtype and shape come from index.json.
 """
 
 import io
+import os
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -178,6 +179,9 @@ def _overlap(chunk: Chunk, target: _Target) -> tuple[tuple[slice, ...], tuple[sl
 def _read_chunk(stream: Any, chunk: Chunk, dtype: torch.dtype) -> torch.Tensor:
     """The tensor that torch.save wrote at `chunk`, from the raw bytes of its one storage; its pickle stays
     unread."""
+    size = os.fstat(stream.fileno()).st_size
+    if chunk.start + chunk.length > size:
+        raise ValueError(f"bytes {chunk.start} to {chunk.start + chunk.length} of a file of {size} bytes")
     stream.seek(chunk.start)
     with zipfile.ZipFile(io.BytesIO(stream.read(chunk.length))) as archive:
         names = [name for name in archive.namelist() if name.split("/")[1:] == ["data", "0"]]

@@ -23,7 +23,13 @@ from r1mega.training.checkpoint.optimizer_state import (
 from r1mega.training.checkpoint.rng import reseed, restore_rng, rng_bytes, rng_file
 from r1mega.training.checkpoint.shards import HostShard, hold_shards
 from r1mega.training.checkpoint.snapshot import LoadTarget, Snapshot
-from r1mega.training.checkpoint.together import CheckpointWriteError, begin_write, poll_write, raise_together
+from r1mega.training.checkpoint.together import (
+    CheckpointWriteError,
+    begin_write,
+    failing_together,
+    poll_write,
+    raise_together,
+)
 from r1mega.training.checkpoint.weights import load_weights, sharded_weights
 from r1mega.training.checkpoint.write import BackgroundWrite, WriteJob
 
@@ -137,12 +143,9 @@ class CheckpointStore:
         """
         if step not in self._verified:
             self._verify(step)
-        error, fields = None, {}
-        try:
-            fields = self._fill(self._root / step_name(step), target)
-        except UserError as problem:
-            error = str(problem)
-        raise_together(error)
+        folder = self._root / step_name(step)
+        with failing_together(folder):
+            fields = self._fill(folder, target)
         return fields["state"]
 
     def _failure_of_the_last(self) -> CheckpointWriteError | None:

@@ -4,7 +4,8 @@ Only the main thread comes here; the background threads never use a process grou
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,21 @@ def raise_together(error: str | None, kind: type[UserError] = UserError) -> None
     if errors:
         # a rank that only gave up because of another has nothing to say
         raise kind(next((text for text in errors if text), "the checkpoint was given up"))
+
+
+@contextmanager
+def failing_together(what: Path) -> Iterator[None]:
+    """If anything is raised inside on some rank, all ranks raise a UserError after it, rather than wait for
+    one that has gone. Collective; what is inside must not be."""
+    error = None
+    try:
+        yield
+    except UserError as problem:
+        error = str(problem)
+    except Exception as problem:
+        text = " ".join(str(problem).split())[:200]
+        error = f"{what}: {type(problem).__name__}: {text} (rank {dist.get_rank()})"
+    raise_together(error)
 
 
 def begin_write(final: Path, subfolders: Sequence[str], groups: "Groups") -> None:
