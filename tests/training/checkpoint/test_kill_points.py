@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 
 from r1mega.training.checkpoint import naming, verify_folder
+from r1mega.training.checkpoint.files import HashedFile
 from r1mega.training.checkpoint.shards import HostShard
 from r1mega.training.checkpoint.write import WriteJob, prepare_folder, run_job
 from tests.ranks import run_ranks
 
+# Beside these, every write. Not opening and closing: an empty file is what a write that was cut off leaves too.
 OPERATIONS = ("fsync", "rename", "mkdir", "unlink", "rmdir")
 
 
@@ -54,24 +56,36 @@ def kill_everywhere(root: Path, step: int) -> int:
 
 
 def _die_at_operation(count: int) -> None:
+    """Before the `count`-th operation; of a write, the first half gets through."""
     left = [count]
+
+    def is_last() -> bool:
+        left[0] -= 1
+        return left[0] == 0
 
     def deadly(original):
         def operation(*args, **kwargs):
-            left[0] -= 1
-            if left[0] == 0:
+            if is_last():
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(*args, **kwargs)
 
         return operation
 
+    def write_or_die(file: HashedFile, data: object) -> int:
+        if is_last():
+            write(file, bytes(memoryview(data).cast("B"))[: memoryview(data).nbytes // 2])
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(file, data)
+
+    write, HashedFile.write = HashedFile.write, write_or_die
     for name in OPERATIONS:
         setattr(os, name, deadly(getattr(os, name)))
 
 
 def test_killed_at_any_file_operation_one_whole_checkpoint_is_there(tmp_path):
-    assert run_ranks(kill_everywhere, 1, tmp_path / "next", 2, init="gloo", timeout=600)[0] > 30
+    assert run_ranks(kill_everywhere, 1, tmp_path / "next", 2, init="gloo", timeout=600)[0] > 60
 
 
 def test_killed_while_it_replaces_the_only_checkpoint_of_that_step_one_whole_is_there(tmp_path):
-    assert run_ranks(kill_everywhere, 1, tmp_path / "same", 1, init="gloo", timeout=600)[0] > 30
+    assert run_ranks(kill_everywhere, 1, tmp_path / "same", 1, init="gloo", timeout=600)[0] > 60
