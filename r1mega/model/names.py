@@ -135,19 +135,11 @@ def _all_weights(m: ModelConfig) -> Iterator[Weight]:
 
 
 class NameTable:
-    """All weights of a model, by either name."""
+    """All weights of a model, with both names of each."""
 
     def __init__(self, model: ModelConfig) -> None:
         self.model = model
         self.weights = tuple(_all_weights(model))
-
-    @cached_property
-    def _by_megatron(self) -> dict[str, Weight]:
-        return {weight.megatron: weight for weight in self.weights}
-
-    @cached_property
-    def _by_file(self) -> dict[str, Weight]:
-        return {name: weight for weight in self.weights for name in weight.files}
 
     @cached_property
     def copies(self) -> dict[str, str]:
@@ -157,21 +149,6 @@ class NameTable:
                  ("shared_head.head.weight", "lm_head.weight"))
         return {f"model.layers.{layer}.{copy}": original for layer in layers for copy, original in pairs}
 
-    def from_megatron(self, name: str) -> Weight:
-        """The weight that Megatron calls `name`. Raises ValueError if no weight of this model is called so."""
-        return self._find(self._by_megatron, name)
-
-    def from_file(self, name: str) -> Weight:
-        """The weight that tensor `name` of the files is (part of). Raises ValueError for any other name, the copies
-        under the MTP layer among them."""
-        return self._find(self._by_file, name)
-
     def file_shapes(self) -> dict[str, Shape]:
         """Every tensor that a complete folder of files holds, but for the copies, and its shape."""
         return {name: shape for weight in self.weights for name, shape in weight.files.items()}
-
-    @staticmethod
-    def _find(table: dict[str, Weight], name: str) -> Weight:
-        if name not in table:
-            raise ValueError(f"{name}: no weight of this model has that name")
-        return table[name]

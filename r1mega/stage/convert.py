@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -21,7 +21,7 @@ from r1mega.stage.tokenizer_files import token_ids, tokenizer_files
 from r1mega.training.checkpoint import read_model_config, verify_folder
 from r1mega.training.checkpoint.files import dump_json, sync_folders, write_file
 from r1mega.training.checkpoint.index import StoredTensor, read_index
-from r1mega.training.checkpoint.model_folder import TOKENIZER, WEIGHTS, model_files
+from r1mega.training.checkpoint.model_folder import MODEL, TOKENIZER, WEIGHTS, model_files
 from r1mega.training.checkpoint.shards import HostShard, ShardReader
 from r1mega.training.checkpoint.together import begin_write, finish_write, raise_together
 from r1mega.training.checkpoint.write import BackgroundWrite, WriteJob
@@ -164,12 +164,13 @@ def _export(model_dir: Path, hf_dir: Path, dtype: torch.dtype | None, max_file_b
     table = NameTable(model)
     index = read_index(model_dir / WEIGHTS)
     plan = _plan(table, index, dtype)
+    config = _config(model_dir, model, plan)
     partial = hf_dir.with_name(f".{hf_dir.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write_tensors(model_dir / WEIGHTS, index, table, FolderWriter(partial, plan, max_file_bytes))
-        _write_small_files(model_dir, partial, model, plan)
+        _write_small_files(model_dir, partial, config)
         sync_folders(partial)
         partial.rename(hf_dir)
     except OSError as problem:
@@ -220,11 +221,18 @@ def _read(reader: ShardReader, index: dict[str, StoredTensor], place: Place) -> 
     return data
 
 
-def _write_small_files(model_dir: Path, folder: Path, model: ModelConfig, plan: TensorPlan) -> None:
+def _config(model_dir: Path, model: ModelConfig, plan: TensorPlan) -> dict[str, Any]:
+    """What goes into config.json, without the tokenizer's part."""
     dtypes = {dtype for name, (dtype, _) in plan.items() if not name.endswith("e_score_correction_bias")}
-    dtype = "bfloat16" if dtypes == {torch.bfloat16} else "float32"
+    try:
+        return hf_config(model, "bfloat16" if dtypes == {torch.bfloat16} else "float32")
+    except UserError as problem:
+        raise UserError(f"{model_dir / MODEL}: {problem}") from None
+
+
+def _write_small_files(model_dir: Path, folder: Path, config: dict[str, Any]) -> None:
     tokenizer = model_dir / TOKENIZER
-    write_file(folder / "config.json", dump_json(hf_config(model, dtype) | token_ids(tokenizer)))
+    write_file(folder / "config.json", dump_json(config | token_ids(tokenizer)))
     if tokenizer.is_dir():
         for path in sorted(tokenizer.iterdir()):
             shutil.copyfile(path, folder / path.name)

@@ -1,4 +1,4 @@
-"""What the ranks of the Hugging Face parity tests run: import, forward, export, layout after layout."""
+"""What the ranks of the Hugging Face parity tests run: import, load, forward, save, layout after layout."""
 
 from pathlib import Path
 
@@ -39,28 +39,30 @@ def unpack(rows: torch.Tensor, sequences: list[list[int]]) -> LogProbs:
     return results
 
 
-def import_run_export(
-    cases: list[tuple[str, dict, str]], sequences: list[list[int]], exports: str
+def import_run_save(
+    cases: list[tuple[str, dict, str]], sequences: list[list[int]], root: str
 ) -> list[LogProbs | None]:
-    """For every case (folder, layout, name): import the folder under the layout, run the sequences, and export to
-    `exports`/name. Returns what `unpack` gives, or None on the ranks that are not on a last stage."""
+    """For every case (folder, layout, name): import the folder, load the result under the layout, run the sequences,
+    and save to `root`/name. Returns what `unpack` gives, or None on the ranks that are not on a last stage."""
     from megatron.core import parallel_state
 
     from r1mega.model import PolicySettings, build_policy
-    from r1mega.model.hf import load_hf_weights, read_hf_config
     from r1mega.parallel import start
+    from r1mega.stage.convert import import_with
+    from r1mega.training.checkpoint import load_model_folder, read_model_config, save_model_folder
 
     results = []
     for folder, layout, name in cases:
-        groups = start(LayoutConfig(**layout), seed=0)
-        model = read_hf_config(Path(folder)).model
+        groups, imported = start(LayoutConfig(**layout), seed=0), Path(root) / f"{name}-imported"
+        import_with(groups, Path(folder), imported)
+        model = read_model_config(imported)
         chunks = build_policy(model, groups, PolicySettings(mtp="joint"), seed=1)
         for chunk in chunks:
             chunk.eval()
-        load_hf_weights(chunks, groups, model, folder)
+        load_model_folder(imported, chunks, groups)
         rows = forward(chunks, groups, pack(sequences, layout.get("tensor_parallel", 1)))
         results.append(None if rows is None else unpack(rows, sequences))
-        export(chunks, groups, model, Path(exports) / name)
+        save_model_folder(Path(root) / name, chunks, model, groups)
         parallel_state.destroy_model_parallel()
     return results
 
@@ -79,17 +81,3 @@ def forward(chunks: list, groups, batch: PackedBatch) -> torch.Tensor | None:
         num_microbatches=count, seq_length=len(batch.token_ids), micro_batch_size=1, forward_only=True,
         collect_non_loss_data=True)
     return outputs[0] if groups.is_last_stage else None
-
-
-def export(chunks: list, groups, model, folder: Path) -> None:
-    """All tensors in one folder, in files of at most 100 kB."""
-    from r1mega.model.hf import FolderWriter, iter_hf_tensors, plan_tensors
-    from r1mega.model.names import NameTable
-
-    folder.mkdir(parents=True, exist_ok=True)
-    dtype = chunks[0].config.params_dtype
-    writer = FolderWriter(folder, plan_tensors(NameTable(model), dtype), max_file_bytes=100_000)
-    for name, tensor in iter_hf_tensors(chunks, groups, model):
-        writer.write(name, tensor)
-    if groups.rank == 0:
-        writer.finish()

@@ -53,6 +53,17 @@ def test_what_is_written_reads_back(tmp_path, model: ModelConfig):
     assert read_hf_config(write(tmp_path, hf_config(model, "bfloat16"))).model == model
 
 
+@pytest.mark.parametrize(("change", "words"), [
+    ({"norm_eps": 1e-5}, "norm_eps=1e-05; only 1e-06"),
+    ({"yarn": Yarn(mscale=0.707, mscale_all_dim=0.0)}, "yarn.mscale=0.707 with yarn.mscale_all_dim=0.0"),
+    ({"yarn": Yarn(mscale=0.0, mscale_all_dim=1.0)}, "yarn.mscale=0.0 with yarn.mscale_all_dim=1.0"),
+    ({"yarn": Yarn(mscale=0.0, mscale_all_dim=0.0)}, "yarn.mscale=0.0 with yarn.mscale_all_dim=0.0"),
+])
+def test_a_model_that_no_config_json_means_is_not_written_as_another(change: dict[str, Any], words: str):
+    with pytest.raises(UserError, match=words):
+        hf_config(V3.model_copy(update=change), "bfloat16")
+
+
 def test_written_fields_agree_with_the_published_ones(tmp_path):
     fields = hf_config(V3.model_copy(update={"yarn": Yarn(), "init_std": 0.02}), "bfloat16")
     extra = {name: value for name, value in fields.items() if name not in PUBLISHED}

@@ -83,8 +83,7 @@ def test_what_is_written_is_what_safetensors_reads_in_files_within_the_limit(goo
 def test_slices_are_those_of_the_whole(good: Path):
     whole, opened = random_tensors(torch.bfloat16)[Q_B], HfFolder(good)
     assert torch.equal(opened.read(Q_B), whole)
-    assert torch.equal(opened.read(Q_B, 0, 20, 40), whole[20:40])
-    assert torch.equal(opened.read(Q_B, 1, 8, 24), whole[:, 8:24])
+    assert torch.equal(opened.read(Q_B, 20, 40), whole[20:40])
     opened.check(TABLE)
     opened.check_copies(TABLE)
 
@@ -182,8 +181,7 @@ def test_fp8_is_multiplied_with_the_scale_of_its_block(tmp_path: Path):
     opened = HfFolder(tmp_path)
     assert opened.torch_dtype("x.weight") == torch.bfloat16
     assert torch.equal(opened.read("x.weight"), expected)
-    assert torch.equal(opened.read("x.weight", 0, 100, 260), expected[100:260])
-    assert torch.equal(opened.read("x.weight", 1, 120, 140), expected[:, 120:140])
+    assert torch.equal(opened.read("x.weight", 100, 260), expected[100:260])
 
 
 def test_fp8_without_its_scales_is_refused(folder: Path):

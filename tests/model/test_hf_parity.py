@@ -1,4 +1,5 @@
-"""Imported weights compute what transformers computes, under every layout, and come back bit for bit.
+"""Imported weights compute what transformers computes, under every layout, and come back bit for bit: by the code of
+`r1mega import` and `r1mega export`, with a model loaded and saved under the layout in between.
 
 The references (transformers' DeepseekV3ForCausalLM and its MtpModel, fp32) are made in a process that has not
 imported Megatron.
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from r1mega.stage.convert import export_hf
 from tests.model.hf_models import VARIANTS, read_all, reference_log_probs, save_hf_model
-from tests.model.hf_ranks import LogProbs, import_run_export
+from tests.model.hf_ranks import LogProbs, import_run_save
 from tests.ranks import run_ranks
 
 TOLERANCE = 1e-4  # measured: at most 2e-6
@@ -52,7 +54,9 @@ def assert_equal_log_probs(ours: LogProbs, reference: LogProbs, what: str) -> No
         assert (mtp - mtp_reference).abs().max() < TOLERANCE, f"{what}, MTP layer"
 
 
-def assert_same_bits(exported: Path, original: Path) -> None:
+def assert_exports_the_same_bits(saved: Path, original: Path) -> None:
+    exported = saved.with_name(f"{saved.name}-exported")
+    export_hf(saved, exported, max_file_bytes=100_000)
     ours, theirs = read_all(exported), read_all(original)
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
@@ -63,21 +67,21 @@ def assert_same_bits(exported: Path, original: Path) -> None:
 def test_one_rank_gives_the_log_probs_of_transformers_and_of_its_mtp_model(models, tmp_path):
     root, references = models
     cases = [(str(root / name), {}, name) for name in VARIANTS]
-    results = run_ranks(import_run_export, 1, cases, SEQUENCES, str(tmp_path), timeout=300)[0]
+    results = run_ranks(import_run_save, 1, cases, SEQUENCES, str(tmp_path), timeout=300)[0]
     for name, result in zip(VARIANTS, results, strict=True):
         assert_equal_log_probs(result, references[name], name)
         if name != "halves_rope":  # whose rotated rows go out as the published files have them
-            assert_same_bits(tmp_path / name, root / name)
+            assert_exports_the_same_bits(tmp_path / name, root / name)
 
 
 def test_every_layout_gives_the_same_log_probs_and_exports_the_same_bits(models, tmp_path):
     root, references = models
     cases = [(str(root / variant), LAYOUTS[layout], f"{variant}-{layout}") for variant, layout in SPREAD]
-    by_rank = run_ranks(import_run_export, 4, cases, SEQUENCES, str(tmp_path), timeout=500)
+    by_rank = run_ranks(import_run_save, 4, cases, SEQUENCES, str(tmp_path), timeout=500)
     for case, (variant, layout) in enumerate(SPREAD):
         results = [rank[case] for rank in by_rank if rank[case] is not None]
         assert len(results) == (2 if "pp2" in layout else 4)
         for result in results:
             assert_equal_log_probs(result, references[variant], f"{variant} under {layout}")
         if variant != "halves_rope":
-            assert_same_bits(tmp_path / f"{variant}-{layout}", root / variant)
+            assert_exports_the_same_bits(tmp_path / f"{variant}-{layout}", root / variant)

@@ -11,7 +11,8 @@ from r1mega.config import LayoutConfig, UserError
 from r1mega.model.hf import FolderWriter, hf_config, plan_tensors
 from r1mega.model.names import NameTable
 from r1mega.stage.convert import export_hf, import_hf
-from tests.model.hf_ranks import export
+from r1mega.training.checkpoint.files import dump_json, hash_file
+from r1mega.training.checkpoint.manifest import write_manifest
 from tests.model.test_counts import SMALL
 from tests.model.test_hf_folder import random_tensors
 from tests.ranks import run_ranks
@@ -59,13 +60,12 @@ def test_ranks_share_an_import_that_a_sharded_model_loads_and_saves_again(hf_dir
     run_ranks(import_load_save, 2, str(hf_dir), str(tmp_path), timeout=300)
     assert len(list((tmp_path / "imported/weights").glob("*.distcp"))) == 2
     expected = {name: tensor.float() for name, tensor in tensors_of(hf_dir).items()}
-    assert_same(tensors_of(tmp_path / "collected"), expected)
     export_hf(tmp_path / "saved", tmp_path / "exported")
     assert_same(tensors_of(tmp_path / "exported"), expected)
 
 
 def import_load_save(hf_dir: str, root: str) -> None:
-    """Import on two ranks; load the result into a model cut in two; collect its weights; save it as a checkpoint."""
+    """Import on two ranks; load the result into a model cut in two; save it as a checkpoint."""
     from megatron.core import parallel_state
 
     from r1mega.model import build_policy
@@ -79,7 +79,6 @@ def import_load_save(hf_dir: str, root: str) -> None:
     groups = start(LayoutConfig(tensor_parallel=2, expert_parallel=2))
     chunks = build_policy(SMALL, groups, seed=3)
     load_model_folder(imported, chunks, groups)
-    export(chunks, groups, SMALL, Path(root) / "collected")
     save_model_folder(Path(root) / "saved", chunks, SMALL, groups)
 
 
@@ -98,6 +97,19 @@ def test_a_place_that_is_taken_is_refused_in_both_directions(hf_dir: Path, tmp_p
     import_hf(hf_dir, tmp_path / "model")
     with pytest.raises(UserError, match="exists and is not empty"):
         export_hf(tmp_path / "model", hf_dir)
+
+
+def test_a_model_that_config_json_cannot_say_is_refused_before_anything_is_written(hf_dir: Path, tmp_path: Path):
+    import_hf(hf_dir, tmp_path / "model")
+    path = tmp_path / "model/model.json"
+    path.write_bytes(dump_json(json.loads(path.read_text()) | {"norm_eps": 1e-5}))
+    files = [file for file in (tmp_path / "model").rglob("*") if file.is_file() and file.name != "manifest.json"]
+    (tmp_path / "model/manifest.json").unlink()
+    write_manifest(tmp_path / "model", "model",
+                   {file.relative_to(tmp_path / "model").as_posix(): hash_file(file) for file in files})
+    with pytest.raises(UserError, match=r"model/model\.json: norm_eps=1e-05; only 1e-06"):
+        export_hf(tmp_path / "model", tmp_path / "back")
+    assert not list(tmp_path.glob("*back*"))
 
 
 def test_a_damaged_source_leaves_nothing_behind(hf_dir: Path, tmp_path: Path):

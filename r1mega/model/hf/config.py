@@ -102,7 +102,11 @@ def read_hf_config(hf_dir: Path) -> SourceConfig:
 
 
 def hf_config(model: ModelConfig, dtype: str) -> dict[str, Any]:
-    """The fields of config.json for `model`, with weights of `dtype` ("bfloat16" or "float32")."""
+    """The fields of config.json for `model`, with weights of `dtype` ("bfloat16" or "float32").
+
+    Raises UserError, naming the key, where no config.json means this model.
+    """
+    _check_expressible(model)
     fields: dict[str, Any] = {"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3"}
     fields |= {theirs: getattr(model, ours) for ours, theirs in (RENAMED | OPTIONAL).items()}
     fields |= {theirs: value for theirs, (value, _) in MUST_BE.items()}
@@ -120,6 +124,19 @@ def hf_config(model: ModelConfig, dtype: str) -> dict[str, Any]:
         }
     fields["torch_dtype"] = dtype
     return fields
+
+
+def _check_expressible(model: ModelConfig) -> None:
+    only, reason = MUST_BE["rms_norm_eps"]
+    if model.norm_eps != only:
+        raise UserError(f"norm_eps={model.norm_eps!r}; only {only!r} can be written as config.json: {reason}")
+    if model.yarn is None:
+        return
+    mscale, all_dim = model.yarn.mscale, model.yarn.mscale_all_dim
+    if not mscale or (not all_dim and mscale != 1):
+        raise UserError(f"yarn.mscale={mscale!r} with yarn.mscale_all_dim={all_dim!r}; config.json can say both (not "
+                        "0), or mscale=1.0 with mscale_all_dim=0.0: DeepSeek's code and transformers disagree about "
+                        "one alone")
 
 
 def _required(file: Path, fields: dict[str, Any], key: str) -> Any:

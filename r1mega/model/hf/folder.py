@@ -1,4 +1,4 @@
-"""Reading a folder of safetensors files: lazily, by slice, and checked before use."""
+"""Reading a folder of safetensors files: lazily, by rows, and checked before use."""
 
 import json
 import re
@@ -84,23 +84,18 @@ class HfFolder:
     def _slice(self, name: str):
         return self._files[self._file_of[name]].get_slice(name)
 
-    def read(self, name: str, dim: int = 0, begin: int = 0, end: int | None = None) -> torch.Tensor:
-        """Entries begin..end of dimension `dim` (0 or 1) of a tensor, all of the others, and nothing else of the file.
+    def read(self, name: str, begin: int = 0, end: int | None = None) -> torch.Tensor:
+        """Rows begin..end of a tensor, and nothing else of the file.
 
         FP8 comes out as fp32, multiplied with its block scales; everything else in the file's dtype.
         """
         whole = self._slice(name)
-        where = slice(begin, end)
-        part = whole[where] if dim == 0 else whole[:, where]
+        part = whole[begin:end]
         if whole.get_dtype() != "F8_E4M3":
             return part
         rows, columns = (torch.arange(size) // SCALE_BLOCK for size in whole.get_shape())
         scale = self._slice(name + SCALE)[:]
-        if dim == 0:
-            rows = rows[where]
-        else:
-            columns = columns[where]
-        return part.float() * scale[rows][:, columns]
+        return part.float() * scale[rows[begin:end]][:, columns]
 
     def check(self, table: NameTable) -> None:
         """That the folder holds exactly the tensors of the model, in their shapes; copies and scales may be there.
@@ -161,7 +156,7 @@ class HfFolder:
             if copy not in self._file_of:
                 continue
             for begin in range(0, self.shape(copy)[0], rows_at_once):
-                ours, theirs = (self.read(name, 0, begin, begin + rows_at_once) for name in (original, copy))
+                ours, theirs = (self.read(name, begin, begin + rows_at_once) for name in (original, copy))
                 if not torch.equal(ours, theirs):
                     raise UserError(f"{self.file_of(copy)}: tensor {copy} differs from {original}; the MTP layer "
                                     "shares it with the trunk, so they must be equal")
