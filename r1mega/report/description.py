@@ -71,10 +71,14 @@ def _layout(run: Run) -> str:
 
 
 def _data(run: Run) -> str:
-    sources = (run.recipe.get("data") or {}).get("sources") or []
-    names = [str(source.get("task") or source.get("path") or ", ".join(map(str, source.get("paths", []))))
-             for source in sources if isinstance(source, dict)]
+    sources = (run.recipe.get("data") or {}).get("sources")
+    names = [str(source.get("task") or source.get("path") or _joined(source.get("paths")))
+             for source in (sources if isinstance(sources, list) else ()) if isinstance(source, dict)]
     return ", ".join(dict.fromkeys(filter(None, names)))
+
+
+def _joined(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
 
 def _machine(run: Run) -> str:

@@ -1,14 +1,13 @@
 """A run folder, read."""
 
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from r1mega.config import UserError
-from r1mega.record.metric import ENVIRONMENT_FILE, METRICS_FILE, RECIPE_FILE, SAMPLES_FILE, read_jsonl
+from r1mega.record.metric import ENVIRONMENT_FILE, METRICS_FILE, RECIPE_FILE, SAMPLES_FILE
+from r1mega.report.checked import read_environment, read_metrics, read_recipe, read_samples
 
 NOT_PART_OF_THE_EXPERIMENT = ("name", "seed", "runs_dir", "log", "checkpoint")
 
@@ -48,21 +47,15 @@ def read_run(folder: Path) -> Run:
     """Read a run folder; samples, recipe and environment may be missing.
 
     Raises:
-        UserError: no run folder, or a damaged file, named with its line.
+        UserError: no run folder, or a damaged file, named with its line where it has lines.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder; a run lies in runs/NAME by default")
     if not (folder / METRICS_FILE).is_file():
         raise UserError(f"{folder}: no {METRICS_FILE} in it; give the folder of a run that has started")
-    samples = folder / SAMPLES_FILE
-    recipe_text = _text(folder / RECIPE_FILE)
-    try:
-        recipe = tomllib.loads(recipe_text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{folder / RECIPE_FILE}: {error}; copy it from the recipe of the run") from None
-    return Run(folder, tuple(_merged(folder / METRICS_FILE)),
-               tuple(read_jsonl(samples)) if samples.exists() else (), recipe, recipe_text,
-               _environment(folder / ENVIRONMENT_FILE))
+    recipe, recipe_text = read_recipe(folder / RECIPE_FILE)
+    return Run(folder, tuple(_merged(folder / METRICS_FILE)), tuple(read_samples(folder / SAMPLES_FILE)), recipe,
+               recipe_text, read_environment(folder / ENVIRONMENT_FILE))
 
 
 def repetitions(runs: Sequence[Run]) -> bool:
@@ -82,28 +75,9 @@ def labels(runs: Sequence[Run]) -> list[str]:
 def _merged(path: Path) -> list[dict[str, Any]]:
     """One record a step: an evaluation may have a line of its own. Seconds of the lines add up."""
     steps: dict[int, dict[str, Any]] = {}
-    for record in read_jsonl(path):
+    for record in read_metrics(path):
         known = steps.setdefault(record["step"], {})
         wall = (known.get("wall_s") or 0.0) + (record.get("wall_s") or 0.0)
         known.update(record)
         known["wall_s"] = wall
     return [steps[step] for step in sorted(steps)]
-
-
-def _environment(path: Path) -> dict[str, Any]:
-    try:
-        environment = json.loads(_text(path) or "{}")
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); remove the file to leave the machine out") from None
-    if not isinstance(environment, dict):
-        raise UserError(f"{path}: not a JSON object; remove the file to leave the machine out")
-    return environment
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None

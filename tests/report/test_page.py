@@ -201,12 +201,39 @@ def test_a_last_line_still_being_written_is_left_out(tmp_path):
     assert cards(Page(write_report([run])))["steps"][0] == "2"
 
 
+def write(run: Path, name: str, first_line: str) -> None:
+    """With a whole line after it: a damaged last line is one still being written."""
+    after = "" if name.endswith((".toml", ".json")) else '{"step": 2}\n'
+    (run / name).write_text(first_line + "\n" + after)
+
+
+def test_a_number_that_is_none_is_left_out_and_the_rest_is_drawn(tmp_path):
+    run = run_of(tmp_path / "r", {"step": 1, "stage": "rl"})
+    write(run, "metrics.jsonl", '{"step": 1, "loss": NaN, "tokens": NaN, "wall_s": Infinity, "heldout_pass_at_1": NaN}')
+    assert cards(Page(write_report([run])))["steps"][0] == "2"
+
+
 @pytest.mark.parametrize(("prepare", "message"), [
     (lambda run: run.joinpath("metrics.jsonl").unlink(), "no metrics.jsonl in it"),
     (lambda run: run.joinpath("recipe.toml").write_text("a =\nb = 1"), r"recipe\.toml: .*line 1"),
     (lambda run: run.joinpath("environment.json").write_text("[]"), r"environment\.json: not a JSON object"),
     (lambda run: run.joinpath("samples.jsonl").write_text("{}\n{}\n"), r"samples\.jsonl:1: damaged line"),
     (lambda run: run.joinpath("report.html").mkdir(), r"report\.html: cannot be written"),
+    (lambda run: write(run, "metrics.jsonl", '{"step": 1, "wall_s": "x"}'), r"metrics\.jsonl:1: .*wall_s is not"),
+    (lambda run: write(run, "metrics.jsonl", '{"step": 1, "reward_x": [1]}'), r"metrics\.jsonl:1: .*reward_x is not"),
+    (lambda run: write(run, "metrics.jsonl", '{"step": -1}'), r"metrics\.jsonl:1: .*step=-1"),
+    (lambda run: write(run, "metrics.jsonl", f'{{"step": 1, "loss": {10**400}}}'), r"metrics\.jsonl:1: damaged"),
+    (lambda run: write(run, "metrics.jsonl", '{"step": 1, "heldout_problems": -3}'), r"metrics\.jsonl:1: .*below 0"),
+    (lambda run: write(run, "metrics.jsonl", '{"step": 1, "stage": []}'), r"metrics\.jsonl:1: .*stage is"),
+    (lambda run: write(run, "samples.jsonl", '{"step": 1, "parts": [1]}'), r"samples\.jsonl:1: .*parts is"),
+    (lambda run: write(run, "samples.jsonl", '{"step": 1, "reward": {}}'), r"samples\.jsonl:1: .*reward is"),
+    (lambda run: run.joinpath("recipe.toml").mkdir(), r"recipe\.toml: cannot be read \(Is a directory\)"),
+    (lambda run: write(run, "recipe.toml", "seed = 1\ntokenizer = 3"), r"recipe\.toml:2: tokenizer is not a table"),
+    (lambda run: write(run, "recipe.toml", "[tokenizer]\ntemplate = []"), r"recipe\.toml:2: tokenizer\.template is"),
+    (lambda run: write(run, "recipe.toml", "seed = []"), r"recipe\.toml:1: seed is not a whole number"),
+    (lambda run: write(run, "environment.json", '{"packages": 3}'), r"environment\.json: packages is a int"),
+    (lambda run: write(run, "environment.json", f'{{"cores": {10**400}}}'), r"environment\.json: cores is no number"),
+    (lambda run: write(run, "environment.json", '{"memory_gib": "x"}'), r"environment\.json: memory_gib is a str"),
 ])
 def test_what_cannot_be_read_or_written_is_named(tmp_path, prepare, message):
     run = run_of(tmp_path / "r", {"step": 1, "stage": "rl"})
