@@ -29,6 +29,8 @@ class ParameterCounts:
     """Two a layer, and the final one."""
     mtp: int
     """The MTP module without the embedding and the head, which it shares with the main model."""
+    mtp_experts: int
+    """Of `mtp`, the routed experts of its layer."""
     idle_experts: int
     """Of the routed experts, those that any one token is not sent to."""
 
@@ -48,6 +50,11 @@ class ParameterCounts:
     def total(self) -> int:
         """Everything that is trained or balanced, MTP included."""
         return self.main + self.mtp
+
+    @property
+    def sharded_experts(self) -> int:
+        """All that expert parallelism spreads over ranks: the routed experts, those of MTP included."""
+        return self.routed_experts + self.mtp_experts
 
     @property
     def in_files(self) -> int:
@@ -110,6 +117,7 @@ def count_parameters(model: ModelConfig) -> ParameterCounts:
         routers=m.num_moe_layers * _router(m),
         norms=(2 * m.num_layers + 1) * m.hidden_size,
         mtp=m.num_mtp_layers * (_last_layer(m) + _mtp_outside_layer(m)),
+        mtp_experts=m.num_mtp_layers * m.num_experts * _expert(m) if m.num_moe_layers else 0,
         idle_experts=m.num_moe_layers * (m.num_experts - m.num_experts_per_token) * _expert(m),
     )
 

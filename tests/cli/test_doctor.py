@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from r1mega.cli.doctor.finding import Level
-from r1mega.cli.doctor.fit import check_fit, state_bytes_per_rank
+from r1mega.cli.doctor.fit import cache_bytes_per_rank, check_fit, state_bytes_per_rank
 from r1mega.cli.doctor.machine import GIB, num_cores
 from r1mega.cli.doctor.optional import check_apex
 from r1mega.cli.doctor.software import check_pins
@@ -65,8 +65,37 @@ def test_state_is_shared_out_over_the_ranks_that_split_it() -> None:
     from r1mega.model.counts import count_parameters
     counts = count_parameters(recipe("small").model)
     spread = recipe("small", f"layout.extends={ROOT}/configs/layouts/h100-8.toml")
-    others = counts.total - counts.routed_experts
-    assert state_bytes_per_rank(spread) == counts.routed_experts / 8 * 20 + others * (8 + 12 / 8)
+    experts = counts.routed_experts + counts.mtp_experts
+    assert counts.mtp_experts > 0 and counts.mtp_experts * spread.model.num_moe_layers == counts.routed_experts
+    assert state_bytes_per_rank(spread) == experts / 8 * 20 + (counts.total - experts) * (8 + 12 / 8)
+
+
+def test_deepseek_v3_on_512_gpus_by_hand() -> None:
+    """59 layers of 256 experts over 16 stages x 32 ranks, 20 bytes each; of the rest, a stage's share, 8 and 12/32."""
+    experts = 59 * 256 * 44_040_192 / 16 / 32
+    others = (682_636_487_424 - 59 * 256 * 44_040_192) / 16
+    assert abs(state_bytes_per_rank(recipe("full")) - (experts * 20 + others * (8 + 12 / 32))) < 10
+    assert 32.6 < state_bytes_per_rank(recipe("full")) / GIB < 32.8
+
+
+def test_triton_kernels_without_a_gpu_are_a_problem_before_the_run() -> None:
+    asked = recipe("tiny", 'head.implementation="triton"')
+    (head,) = [finding for finding in check_fit(asked, num_gpus=0, gpu_bytes=0) if finding.subject == "head"]
+    assert head.level is Level.PROBLEM and 'head.implementation="reference"' in head.text
+    assert not [finding for finding in check_fit(asked, num_gpus=2, gpu_bytes=80 * GIB) if finding.subject == "head"]
+
+
+def test_the_rollouts_cache_is_counted_and_its_keys_are_named_where_it_does_not_fit() -> None:
+    """4 layers of a stage x rows x (1,024 + 32,768) positions x (512 + 64) latents x 2 bytes."""
+    full = recipe("full", "rollout.slots=200")
+    assert cache_bytes_per_rank(full) == 4 * 200 * 33_792 * 576 * 2
+    assert cache_bytes_per_rank(recipe("full", "rollout.slots=9999")) == 4 * 256 * 33_792 * 576 * 2  # a replica's share
+    assert cache_bytes_per_rank(recipe("full", "rollout.slots=200", "rollout.max_new_tokens=8192")) == (
+        4 * 200 * 9216 * 576 * 2)
+    for gpu, level in ((80, Level.OK), (60, Level.PROBLEM)):
+        (memory,) = [finding for finding in check_fit(full, 512, gpu * GIB) if finding.subject == "memory"]
+        assert memory.level is level and "29.0 of the rollout's cache" in memory.text
+        assert ("rollout.slots=200" in memory.text) == (level is Level.PROBLEM)
 
 
 def test_a_model_too_large_for_the_gpu_is_a_problem_that_names_the_keys_to_turn() -> None:

@@ -21,6 +21,9 @@ def check_fit(recipe: Recipe, num_gpus: int, gpu_bytes: int) -> Iterator[Finding
         if not Path(name).exists():
             yield Finding(Level.ABSENT, "hub", f"{name} is not a local path: fetched from the Hugging Face hub, "
                                                "or taken from its cache")
+    if recipe.head.implementation == "triton" and not num_gpus:
+        yield Finding(Level.PROBLEM, "head", 'head.implementation="triton" needs a GPU, and there is none; use '
+                                             'head.implementation="reference"')
     if recipe.log.wandb_project and importlib.util.find_spec("wandb") is None:
         yield Finding(Level.PROBLEM, "wandb", f"log.wandb_project={recipe.log.wandb_project!r}, but wandb is missing; "
                                               "pip install 'r1mega[wandb]' or log.wandb_project=none")
@@ -39,19 +42,36 @@ def _ranks(recipe: Recipe, num_gpus: int) -> Finding:
 
 
 def _memory(recipe: Recipe, num_gpus: int, gpu_bytes: int) -> Iterator[Finding]:
-    needed = state_bytes_per_rank(recipe)
+    state, cache = state_bytes_per_rank(recipe), cache_bytes_per_rank(recipe)
     if num_gpus:
         where, room = "one GPU", gpu_bytes
     else:
         where, room = "this machine", memory()[1]
-        needed *= recipe.layout.world_size
-    text = (f"{max(needed / GIB, 0.1):.1f} GiB of weights, gradients and optimizer state on {where}, "
-            f"which has {room / GIB:.0f}")
-    if needed > room:
+        state, cache = state * recipe.layout.world_size, cache * recipe.layout.world_size
+    text = f"{max(state / GIB, 0.1):.1f} GiB of weights, gradients and optimizer state"
+    text += f" and up to {max(cache / GIB, 0.1):.1f} of the rollout's cache" if cache else ""
+    text += f" on {where}, which has {room / GIB:.0f}"
+    if state > room:
         yield Finding(Level.PROBLEM, "memory", f"{text}; use a smaller [model], or more ranks in expert_parallel, "
                                                "pipeline_parallel or tensor_parallel")
+    elif state + cache > room:
+        yield Finding(Level.PROBLEM, "memory", f"{text}; lower rollout.slots={recipe.rollout.slots} or "
+                                               f"rollout.max_new_tokens={recipe.rollout.max_new_tokens}")
     else:
-        yield Finding(Level.OK, "memory", f"{text}; activations and the rollout's cache come on top")
+        yield Finding(Level.OK, "memory", f"{text}; activations come on top")
+
+
+def cache_bytes_per_rank(recipe: Recipe) -> int:
+    """Latents of the rollout where every slot is busy and every prompt as long as it may be; 0 without a rollout."""
+    if recipe.stage != "rl":
+        return 0
+    model, rollout = recipe.model, recipe.rollout
+    requests = -(-rollout.problems_per_step // recipe.layout.data_parallel) * rollout.group_size
+    positions = min(recipe.data.max_prompt_tokens + rollout.max_new_tokens, model.max_context)
+    element = 2 if recipe.train.precision == "bf16" else 4
+    layers = -(-(model.num_layers + model.num_mtp_layers) // recipe.layout.pipeline_parallel)  # MTP counts as a layer
+    return (min(layers, model.num_layers) * min(rollout.slots, requests) * positions
+            * (model.kv_lora_rank + model.qk_rope_head_dim) * element)
 
 
 def state_bytes_per_rank(recipe: Recipe) -> int:
@@ -66,8 +86,8 @@ def state_bytes_per_rank(recipe: Recipe) -> int:
     layout, counts = recipe.layout, count_parameters(recipe.model)
     per_stage = layout.tensor_parallel * layout.context_parallel * layout.data_parallel
     split = layout.expert_parallel * layout.expert_tensor_parallel
-    expert = counts.routed_experts / layout.pipeline_parallel / split
-    dense = (counts.total - counts.routed_experts) / layout.pipeline_parallel / layout.tensor_parallel
+    expert = counts.sharded_experts / layout.pipeline_parallel / split
+    dense = (counts.total - counts.sharded_experts) / layout.pipeline_parallel / layout.tensor_parallel
     weight = 2 if recipe.train.precision == "bf16" else 4
     fixed = weight + 4 + (weight if recipe.stage == "rl" and recipe.algorithm.kl_coef > 0 else 0)
     states = 12 if recipe.train.precision == "bf16" else 8

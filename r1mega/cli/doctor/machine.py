@@ -83,8 +83,9 @@ def _triton(has_gpu: bool) -> Finding:
         return Finding(Level.PROBLEM, "Triton", f"does not import ({type(error).__name__}), and Megatron-Core imports "
                                                 "it always; it exists for Linux, use that or a container")
     if has_gpu:
-        return Finding(Level.OK, "Triton", f"{triton.__version__}, usable")
-    return Finding(Level.ABSENT, "Triton", f"{triton.__version__}, but no GPU: kernels take their PyTorch form")
+        return Finding(Level.OK, "Triton", f'{triton.__version__}, for head.implementation="triton"')
+    return Finding(Level.ABSENT, "Triton", f'{triton.__version__}, no GPU: head.implementation="triton" is refused; '
+                                           '"reference", the default, is plain PyTorch')
 
 
 def _gloo() -> Finding:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from r1mega.cli.doctor.finding import Finding, Level
 
-MODULES = {  # name of the part: (module, distribution, what its absence costs)
-    "Transformer Engine": ("transformer_engine", "transformer-engine",
-                           "absent: no FP8, fused attention or grouped expert matrices on NVIDIA GPUs; plain PyTorch"),
-    "Weights & Biases": ("wandb", "wandb", "absent: log.wandb_project does nothing; metrics.jsonl, TensorBoard and the "
-                                           "report are there; pip install 'r1mega[wandb]'"),
+MODULES = {  # name of the part: (module, distribution, what its presence brings, what its absence costs)
+    "Transformer Engine": ("transformer_engine", "transformer-engine", "; not used yet: nothing differs with it",
+                           "absent: nothing is lost, it is not used yet"),
+    "Weights & Biases": ("wandb", "wandb", "", "absent: log.wandb_project is refused; metrics.jsonl, TensorBoard and "
+                                               "the report are there; pip install 'r1mega[wandb]'"),
 }
 PROGRAMS = {  # program: what its absence costs
     "bwrap": "absent (package bubblewrap): no sandbox for code rewards; maths rewards do not need it",
@@ -24,9 +24,9 @@ PROGRAMS = {  # program: what its absence costs
 
 def check_optional() -> Iterator[Finding]:
     """One finding a part."""
-    for subject, (module, distribution, cost) in MODULES.items():
+    for subject, (module, distribution, note, cost) in MODULES.items():
         if _found(module):
-            yield Finding(Level.OK, subject, _version(distribution))
+            yield Finding(Level.OK, subject, _version(distribution) + note)
         else:
             yield Finding(Level.ABSENT, subject, cost)
     yield check_apex()
