@@ -15,7 +15,9 @@ case "$*" in
   *ensurepip*) echo "312 1 $0" ;;
   *hashlib*|*version_info*) exec "{real}" "$@" ;;
   *"-m venv"*) for last; do :; done; mkdir -p "$last/bin"; cp "$0" "$last/bin/python" ;;
+  *"-m pip --version"*) exit $(cat "{log}.nopip" 2>/dev/null || echo 0) ;;
   *"-m pip"*) exit $(cat "{log}.pip" 2>/dev/null || echo 0) ;;
+  *"-m pytest"*) echo "GPUs: ${{CUDA_VISIBLE_DEVICES-all}}" >> "{log}" ;;
 esac
 """
 
@@ -74,6 +76,31 @@ def test_a_broken_environment_is_made_anew(clone: Path) -> None:
     assert launch(clone, "setup").returncode == 0
     assert (clone / ".venv/bin/python").exists()
     assert installs(clone) == 2
+
+
+def test_an_environment_without_pip_is_made_anew(clone: Path) -> None:
+    launch(clone, "setup")
+    (clone / ".venv/r1mega-stamp").unlink()
+    (clone.parent / "log.nopip").write_text("1")
+    launch(clone, "setup")
+    assert (clone.parent / "log").read_text().count("-m venv --clear") == 2
+
+
+def test_another_system_than_linux_is_refused_in_one_line(clone: Path, tmp_path: Path) -> None:
+    uname = tmp_path / "bin/uname"
+    uname.parent.mkdir()
+    uname.write_text("#!/bin/sh\necho Darwin\n")
+    uname.chmod(0o755)
+    done = subprocess.run([str(clone / "launch/setup")], capture_output=True, text=True,
+                          env={"PATH": f"{uname.parent}:/usr/bin:/bin"})
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "needs Linux" in done.stderr and "Darwin" in done.stderr
+
+
+@pytest.mark.parametrize(("words", "seen"), [(["-k", "x"], ""), (["-m", "gpu"], "all"), (["-m", "gpu and x"], "all")])
+def test_gpus_are_hidden_unless_tests_for_them_are_asked_for(clone: Path, words: list[str], seen: str) -> None:
+    assert launch(clone, "test", *words).returncode == 0
+    assert f"GPUs: {seen}\n" in (clone.parent / "log").read_text()
 
 
 def test_a_moved_clone_installs_again(clone: Path) -> None:
