@@ -7,8 +7,9 @@ import jinja2
 import jinja2.meta
 
 from r1mega.config.check_layout import check_layout
-from r1mega.config.data import ChatTemplate, FilesSource, ReasoningGymSource, TokenizerConfig
+from r1mega.config.data import DATA_ENDINGS, ChatTemplate, FilesSource, ReasoningGymSource, TokenizerConfig
 from r1mega.config.error import Mistake
+from r1mega.config.paths import check_run_folder, check_run_folder_can_be_made
 from r1mega.config.recipe import Recipe
 
 SHAPE_FREE = {"init_std", "max_context"}  # a model may differ in these from the one it starts from
@@ -16,6 +17,7 @@ SHAPE_FREE = {"init_std", "max_context"}  # a model may differ in these from the
 
 def check_recipe(recipe: Recipe) -> Iterator[Mistake]:
     """Yield a Mistake for every pair of values that cannot work together. Looks at no file."""
+    yield from check_run_folder(recipe)
     yield from check_layout(recipe.model, recipe.layout)
     yield from _check_stage(recipe)
     yield from _check_lengths(recipe)
@@ -36,6 +38,7 @@ def check_files(recipe: Recipe) -> Iterator[Mistake]:
         if isinstance(source, FilesSource):
             for number, path in enumerate(source.paths):
                 yield from _check_data_file(f"data.sources.{index}.paths.{number}", Path(path))
+    yield from check_run_folder_can_be_made(recipe)
 
 
 def check_start(recipe: Recipe, start: Recipe) -> Iterator[Mistake]:
@@ -175,7 +178,8 @@ def _check_data_file(key: str, path: Path) -> Iterator[Mistake]:
     if not path.is_file():
         there = "is a folder" if path.is_dir() else "is not there"
         yield Mistake(key, f"the file {there}; a path is relative to the file that sets it; name a .jsonl or .parquet")
-    elif path.suffix not in (".jsonl", ".parquet"):
-        yield Mistake(key, f"'{path.suffix}' is no format we read; use a .jsonl or .parquet file")
+    elif path.suffix not in DATA_ENDINGS:
+        yield Mistake(key, f"'{path.suffix}' is no format we read; use a .jsonl or .parquet file (legal endings: "
+                           f"{', '.join(DATA_ENDINGS)})")
     elif path.stat().st_size == 0:
         yield Mistake(key, "the file is empty; put one JSON object a line into it")

@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from r1mega.config.error import Mistake
 from r1mega.config.section import RelativePath, Section
 
+JSONL_ENDINGS = (".jsonl", ".ndjson", ".json")  # one object a line, whatever the ending
+DATA_ENDINGS = (*JSONL_ENDINGS, ".parquet")
+
 
 class Fields(Section):
     """Which column holds what."""

@@ -147,7 +147,7 @@ def _type_fix(path: KeyPath, value: Any, allowed: str) -> str:
         return f"; write {name} = {value.lower()}, without quotes and in lower case"
     if allowed.startswith("text"):
         return f"; write {name} = \"{value}\"" if not isinstance(value, (dict, list)) else f"; write {name} = \"…\""
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and value.is_integer():
         return f"; write {name} = {int(value)}"
     if allowed.startswith("a list of tables"):
         return f"; write [[{'.'.join(map(str, path))}]] above its keys"

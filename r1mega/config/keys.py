@@ -124,7 +124,7 @@ def _same_place(key: tuple[str, ...], given: tuple[str, ...]) -> bool:
 def _kind_fits(section: type[Section], data: Any) -> bool:
     kind = section.model_fields.get("kind")
     given = data.get("kind") if isinstance(data, dict) else None
-    return kind is None or given is None or given == kind.default
+    return kind is None or given is None or given in get_args(kind.annotation)
 
 
 def _kind(member: Any) -> str:

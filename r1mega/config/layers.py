@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from r1mega.config.error import UserError
+from r1mega.config.keys import field_at
 from r1mega.config.origin import Origin, shown
 from r1mega.config.overrides import Override
+from r1mega.config.paths import path_problem
 from r1mega.config.toml_lines import KeyPath, key_lines
+from r1mega.config.toml_read import read_toml
 
 NOT_INHERITED = ("name",)  # two recipes must not share a run folder because one extends the other
 
@@ -90,10 +93,10 @@ def apply_override(layers: Layers, override: Override) -> None:
     if path[0] in ("extends", "unset"):
         raise UserError(f"command line: {override.text}: a recipe's {path[0]} cannot be overridden; "
                         "give another recipe, or override its keys one by one")
-    _make_tables(layers, override, origin)
     if value is None:
-        layers.drop(path)
+        _take_out(layers, override)
         return
+    _make_tables(layers, override, origin)
     holder = _walk(layers.data, path[:-1])
     if isinstance(holder, list):
         holder[path[-1]] = value
@@ -101,6 +104,17 @@ def apply_override(layers: Layers, override: Override) -> None:
     else:
         layers.drop(path)
         layers.lay(path, value, {path: origin})
+
+
+def _take_out(layers: Layers, override: Override) -> None:
+    """`key=none`: back to the default."""
+    path, dotted = override.path, ".".join(map(str, override.path))
+    if isinstance(path[-1], int):
+        raise UserError(f"command line: {override.text}: an element of a list has no default to go back to; "
+                        f"write the whole list in a recipe file, or change its keys, e.g. {dotted}.size=100")
+    if field_at(path, layers.data) is None:
+        raise UserError(f"command line: {override.text}: unknown key; see `r1mega show --schema`")
+    layers.drop(path)
 
 
 def _make_tables(layers: Layers, override: Override, origin: Origin) -> None:
@@ -157,6 +171,7 @@ def _parent_name(own: Layers, file: Path) -> Path | None:
     if not isinstance(parent, str):
         raise UserError(f"{origin}: extends={parent!r}: a file has one parent; write extends = \"base.toml\"")
     target = file.parent / parent
+    _refuse_no_path(target, f"{origin}: extends: ")
     if not target.is_file():
         raise UserError(f"{origin}: extends=\"{parent}\": no such file, looked for {shown(target)}"
                         f"{_file_hint(target)}")
@@ -171,6 +186,7 @@ def _unset_keys(own: Layers, unset: Any) -> list[str]:
 
 def _read(file: Path, children: tuple[Path, ...] = (), origin: Origin | None = None, key: str = "") -> Layers:
     where = f"{origin}: {key}: " if origin else ""
+    _refuse_no_path(file, where)
     if file.resolve() in children:
         chain = " -> ".join(shown(path) for path in (*children, file))
         raise UserError(f"{shown(children[-1])}: extends goes in a circle: {chain}; let one of them have no parent")
@@ -180,7 +196,7 @@ def _read(file: Path, children: tuple[Path, ...] = (), origin: Origin | None = N
         raise UserError(f"{where}{shown(file)}: no such file{_file_hint(file)}")
     try:
         text = file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
-        data = tomllib.loads(text)
+        data = read_toml(text)
     except UnicodeDecodeError as error:
         raise UserError(f"{where}{shown(file)}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
@@ -195,7 +211,9 @@ def _read(file: Path, children: tuple[Path, ...] = (), origin: Origin | None = N
 def _syntax_error(file: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
     message = str(error)
     line = message.partition("(at line ")[2].partition(",")[0]
-    what = message.partition(" (at ")[0]
+    what, at, _ = message.partition(" (at ")
+    if not at:
+        return f"{shown(file)}: is not a recipe ({what}); take that value out"
     number = int(line) if line.isdecimal() else text.count("\n") + 1
     content = (text.split("\n") + [""])[number - 1].strip()[:60]
     if "overwrite" in what or "twice" in what or "redefine" in what.lower():
@@ -203,6 +221,12 @@ def _syntax_error(file: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
     else:
         fix = 'write key = value; text needs "quotes", true and false are lower case, a table is [name]'
     return f"{shown(file)}:{number}: `{content}` is not TOML ({what}); {fix}"
+
+
+def _refuse_no_path(file: Path, where: str) -> None:
+    problem = path_problem(str(file))
+    if problem:
+        raise UserError(f"{where}{ascii(str(file))[:60]}: {problem}")
 
 
 def _file_hint(file: Path) -> str:

@@ -1,7 +1,8 @@
 """From a TOML file and overrides to a checked, frozen Recipe that knows where each value came from."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from r1mega.config.keys import child
 from r1mega.config.layers import Layers, apply_override, read_layers
 from r1mega.config.origin import DEFAULT, Origin, shown
 from r1mega.config.overrides import parse_override
+from r1mega.config.paths import path_problem
 from r1mega.config.recipe import Recipe
 from r1mega.config.section import RelativePath
 from r1mega.config.toml_lines import KeyPath
@@ -69,7 +71,7 @@ def _resolve(path: Path, overrides: Sequence[str], files: bool, starts_above: tu
     for text in overrides:
         apply_override(layers, parse_override(text))
     layers.data = {"name": recipe_name(path)} | layers.data
-    _make_absolute(layers, Recipe, layers.data, ())
+    raise_mistakes(list(_make_absolute(layers, Recipe, layers.data, ())), layers, path)
     try:
         recipe = Recipe.model_validate(layers.data)
     except ValidationError as error:
@@ -97,18 +99,24 @@ def _check_start_recipe(recipe: Recipe, above: tuple[Path, ...]) -> list[Mistake
     return list(check_start(recipe, start))
 
 
-def _make_absolute(layers: Layers, annotation: Any, holder: Any, path: KeyPath) -> None:
-    """Turn every text marked RelativePath into an absolute path, from the folder of the file that set it."""
+def _make_absolute(layers: Layers, annotation: Any, holder: Any, path: KeyPath) -> Iterator[Mistake]:
+    """Turn every text marked RelativePath into an absolute path, from the folder of the file that set it.
+
+    Yields a Mistake for each that can be no path.
+    """
     names = list(holder) if isinstance(holder, dict) else range(len(holder)) if isinstance(holder, list) else ()
     for name in names:
         found = child(annotation, name, holder)
         here, value = (*path, name), holder[name]
         mark = next((m for m in _metadata(found) if isinstance(m, RelativePath)), None)
         if mark is not None and isinstance(value, str) and value:
-            target = ((layers.origin(here) or DEFAULT).folder / value).expanduser().resolve()
+            if problem := path_problem(value):
+                yield Mistake(".".join(map(str, here)), problem)
+                continue
+            target = ((layers.origin(here) or DEFAULT).folder / os.path.expanduser(value)).resolve()
             holder[name] = value if mark.or_name and not target.exists() else str(target)
         elif found is not None:
-            _make_absolute(layers, found.annotation if isinstance(found, FieldInfo) else found, value, here)
+            yield from _make_absolute(layers, found.annotation if isinstance(found, FieldInfo) else found, value, here)
 
 
 def _metadata(found: Any) -> Sequence[Any]:

@@ -115,6 +115,16 @@ RANGES = [
     _line("no sources", "data.sources", "at least 1", '[[data.sources]]\nkind = "reasoning_gym"\n'
           'task = "chain_sum"\nsize = 64', "sources = []"),
     _line("slash in a name", "name", "letters, digits", "seed = 7", 'seed = 7\nname = "a/b"'),
+    _over("infinite count", "train.steps", "a whole number >= 1", "train.steps=inf"),
+    _over("count not a number", "train.steps", "a whole number >= 1", "train.steps=nan"),
+    _over("number of thousands of digits", "seed", "of 64 bits", f"seed={'1' * 5000}"),
+    _over("hexadecimal number of thousands of digits", "data.sources.0.seed", "of 64 bits",
+          f"data.sources.0.seed=0x{'1' * 5000}"),
+    Case("number of thousands of digits in a file", "a number of thousands of digits", "take that value out",
+         "seed = 7", f"seed = {'1' * 5000}"),
+    Case("number beyond 64 bits in a file", "more than 64 bits", "take that value out", "seed = 7",
+         "seed = 0x1_0000_0000_0000_0000"),
+    _over("size of a trained tokenizer too small", "tokenizer.vocab_size", ">= 64", "tokenizer.vocab_size=8"),
     _over("top_p above 1", "rollout.top_p", "<= 1", "rollout.top_p=1.5"),
     _over("beta2 of 1", "optimizer.beta2", "< 1", "optimizer.beta2=1.0"),
     _over("two MTP layers", "model.num_mtp_layers", "<= 1", "model.num_mtp_layers=2"),
@@ -159,6 +169,15 @@ FILES = [
           'task = "chain_sum"\nsize = 64', '"files"\npaths = ["a.csv"]', files={"a.csv": "q,a"}),
     _line("data file that is empty", "data.sources.0.paths.0", "one JSON object a line", '"reasoning_gym"\n'
           'task = "chain_sum"\nsize = 64', '"files"\npaths = ["a.jsonl"]', files={"a.jsonl": ""}),
+    _over("start model of a name too long", "start.model", "use a shorter one", f"start.model={'a' * 5000}"),
+    _over("start model with a NUL", "start.model", "take it out", 'start.model="a\\u0000b"'),
+    _over("section's parent with a NUL", "model.extends", "take it out", 'model.extends="a\\u0000b"'),
+    _line("parent of a name too long", "extends", "use a shorter one", 'stage = "rl"',
+          f'extends = "{"a" * 5000}"\nstage = "rl"'),
+    _over("name too long", "name", "use at most", f"name={'a' * 5000}"),
+    _over("runs below no folder", "runs_dir", "name a folder", "runs_dir=/dev/null"),
+    _over("runs nowhere", "runs_dir", 'runs_dir = "runs"', 'runs_dir=""'),
+    _over("runs under a name too long", "runs_dir", "use a shorter one", f"runs_dir={'a' * 5000}"),
     _line("unset of what nobody set", "unset", "take it out", 'stage = "rl"', 'unset = ["model.yan"]\nstage = "rl"'),
 ]
 
@@ -169,6 +188,9 @@ SYNTAX = [
     _line("colon for equals", "lr: 1e-3", "key = value", "lr = 1e-3", "lr: 1e-3"),
     _line("key twice", "lr = 2e-3", "keep one", "lr = 1e-3", "lr = 1e-3\nlr = 2e-3"),
     _line("table twice", "[model]", "keep one", "[optimizer]", "[model]\n[optimizer]"),
+    _line("brackets without end", "nested too deeply", "take that value out", "seed = 7", f"seed = {'[' * 3000}"),
+    _line("tables in tables without end", "nested too deeply", "take that value out", "seed = 7",
+          f"seed = 7\n{'a.' * 3000}b = 1"),
     _line("python's None", "seed = None", '"quotes"', "seed = 7", "seed = None"),
 ]
 
@@ -181,6 +203,11 @@ OVERRIDES = [
     _over("key below a value", "train.steps.x", "write train.steps=VALUE", "train.steps.x=3"),
     _over("element beyond the list", "data.sources.5.size", "from 0 to 0", "data.sources.5.size=3"),
     _over("word into a list", "data.sources.first.size", "from 0 to 0", "data.sources.first.size=3"),
+    _over("brackets without end in an override", "seed", "is not a value", f"seed={'[' * 3000}"),
+    _over("element of a list taken out", "data.sources.0", "write the whole list", "data.sources.0=none"),
+    _over("typo in a key taken out", "train.stps", "unknown key", "train.stps=none"),
+    _over("bytes that are no text", "tokenizer.template.prompt", "is not UTF-8",
+          'tokenizer.template.prompt="\udcff{{ question }}"'),
     _over("another parent", "extends", "give another recipe", "extends=other.toml"),
     _over("section's parent of an override", "model.extends", "no such file", "model.extends=none.toml"),
 ]

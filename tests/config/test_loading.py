@@ -156,3 +156,17 @@ def test_recipes_are_what_they_say() -> None:
     tiny = resolve_recipe(CONFIGS / "tiny/zero.toml").recipe
     assert isinstance(tiny, Recipe)
     assert (tiny.name, tiny.stage, tiny.layout.world_size, tiny.layout.expert_parallel) == ("tiny-zero", "rl", 2, 2)
+
+
+def test_a_tilde_is_the_users_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    recipe = resolve_recipe("base.toml", ["start.model=~/models/m"], files=False).recipe
+    assert recipe.start.model == str(folder / "home/models/m")
+
+
+def test_every_ending_of_json_lines_is_accepted(folder: Path) -> None:
+    for ending in ("jsonl", "ndjson", "json", "parquet"):
+        (folder / f"p.{ending}").write_text("{}")
+        source = f'[[data.sources]]\nkind = "files"\npaths = ["p.{ending}"]\n'
+        (folder / "child.toml").write_text('extends = "base.toml"\n' + source)
+        assert load_recipe("child.toml").data.sources[0].paths == [str(folder / f"p.{ending}")]
