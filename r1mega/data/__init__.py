@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Any
 
 from r1mega.data.chat_template import render_prompt
-from r1mega.data.order import problem_batch
+from r1mega.data.order import check_step_size, problem_batch
 from r1mega.data.problems import load_problems
 from r1mega.data.prompt_tokens import PromptSet, encode_prompt, encode_prompts
 from r1mega.data.split import Split, split
@@ -14,9 +14,8 @@ from r1mega.data.train_tokenizer import train_tokenizer
 _NEEDS_TORCH = {"pack": "packing", "pack_for_replicas": "packing", "empty_pack": "packing"}
 
 __all__ = [  # noqa: F822 (three of them come from __getattr__)
-    "PromptSet", "Split", "Tokenizer", "empty_pack", "encode_prompt", "encode_prompts", "load_problems",
-    "pack",
-    "pack_for_replicas", "problem_batch", "render_prompt", "split", "train_tokenizer",
+    "PromptSet", "Split", "Tokenizer", "check_step_size", "empty_pack", "encode_prompt", "encode_prompts",
+    "load_problems", "pack", "pack_for_replicas", "problem_batch", "render_prompt", "split", "train_tokenizer",
 ]
 
 

@@ -1,14 +1,18 @@
 """From a question to the text of a prompt."""
 
+import json
 from functools import lru_cache
+from pathlib import Path
 
 import jinja2
 import jinja2.sandbox
+from pydantic import ValidationError
 
 from r1mega.config.data import ChatTemplate
 from r1mega.config.error import UserError
 
 KEY = "tokenizer.template"
+FILE = "prompt_template.json"  # beside a tokenizer's own files
 
 
 def render_prompt(template: ChatTemplate, question: str) -> str:
@@ -34,6 +38,27 @@ def render_prompt(template: ChatTemplate, question: str) -> str:
         raise UserError(f"{KEY}.think_in_prompt=false, but the prompt ends in {template.think_open!r}, so no "
                         "completion could be well-formed; set think_in_prompt=true")
     return text
+
+
+def save_template(template: ChatTemplate, folder: Path) -> None:
+    """Write it into a tokenizer's folder, so that a model that takes the folder along knows how it is asked."""
+    text = json.dumps(template.model_dump(), indent=2, ensure_ascii=False)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def load_template(folder: Path) -> ChatTemplate | None:
+    """The template in a tokenizer's folder; None if there is none. Raises UserError."""
+    file = folder / FILE
+    if not file.is_file():
+        return None
+    try:
+        return ChatTemplate.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error}); check its permissions") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"{file}: {key}: {first['msg']}; copy it again") from None
 
 
 @lru_cache(maxsize=8)

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from r1mega.config.data import FilesSource
+from r1mega.config.data import DATA_ENDINGS, JSONL_ENDINGS, FilesSource
 from r1mega.config.error import UserError
 from r1mega.data.row import row_to_problem
 from r1mega.record import Problem
-
-JSONL = (".jsonl", ".ndjson", ".json")
 
 
 def file_problems(source: FilesSource, base_dir: Path, where: str) -> list[Problem]:
@@ -24,14 +22,18 @@ def file_problems(source: FilesSource, base_dir: Path, where: str) -> list[Probl
         if path.is_dir():
             raise UserError(f"{where}: paths={text!r} is a folder; name its files (*.jsonl, *.parquet), or "
                             "use kind=huggingface for a dataset folder")
-        if path.suffix in JSONL:
+        if path.suffix in JSONL_ENDINGS:
             rows = _jsonl_rows(path)
         elif path.suffix == ".parquet":
             rows = _parquet_rows(path)
         else:
             raise UserError(f"{where}: paths={text!r}: unknown ending {path.suffix!r}; "
-                            f"legal: {', '.join(JSONL)} (one object a line), .parquet")
-        found = [row_to_problem(row, source.fields, source.scorer, path.stem, origin) for origin, row in rows]
+                            f"legal: {', '.join(DATA_ENDINGS)} (all but the last with one object a line)")
+        try:
+            found = [row_to_problem(row, source.fields, source.scorer, path.stem, origin) for origin, row in rows]
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror or error}); check its permissions and its "
+                            "disk") from None
         if not found:
             raise UserError(f"{path}: no problems in it; remove it from {where}.paths, or fill it")
         problems += found
@@ -75,8 +77,14 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
         raise UserError(
             f"{path}: not a readable parquet file ({_first_line(error)}); write it again"
         ) from None
-    for number, row in enumerate(table.to_pylist(), start=1):
-        yield f"{path}: row {number}", row
+    for number in range(table.num_rows):
+        origin = f"{path}: row {number + 1}"
+        try:
+            (row,) = table.slice(number, 1).to_pylist()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{origin}: byte {error.start + 1} of a text is not UTF-8; write the file with UTF-8 "
+                            "texts") from None
+        yield origin, row
 
 
 def _first_line(error: Exception) -> str:

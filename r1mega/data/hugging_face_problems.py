@@ -17,6 +17,8 @@ def hugging_face_problems(source: HuggingFaceSource, base_dir: Path, where: str)
     if source.path.startswith((".", "/", "~")) and not is_local:
         raise UserError(f"{where}: path={source.path!r}: no such folder ({local}); paths are relative to the "
                         "recipe")
+    if local.is_file():
+        raise UserError(f"{where}: path={source.path!r}: is a file; name its folder, or use kind=files with paths")
     if is_local and not any(entry.is_file() for entry in local.rglob("*")):
         raise UserError(f"{where}: path={source.path!r}: the folder is empty; put *.jsonl or *.parquet files "
                         "in it")

@@ -7,6 +7,13 @@ import numpy as np
 from r1mega.config.error import UserError
 
 
+def check_step_size(key: str, problems_per_step: int, num_train: int) -> None:
+    """Raises UserError where a step asks for more problems than there are; `key` is what the recipe calls it."""
+    if problems_per_step > num_train:
+        raise UserError(f"{key}={problems_per_step} is more than the {num_train} training problems; lower it or "
+                        "enlarge the sources")
+
+
 def problem_batch(step: int, num_train: int, problems_per_step: int, seed: int) -> list[int]:
     """Indices (into `num_train` problems) of step `step` (from 0): all different.
 
@@ -14,9 +21,7 @@ def problem_batch(step: int, num_train: int, problems_per_step: int, seed: int) 
     depends on (seed, epoch). Where a step spans two epochs, the second one begins with problems that the step
     has not already taken from the first.
     """
-    if problems_per_step > num_train:
-        raise UserError(f"rollout.problems_per_step={problems_per_step} is more than the {num_train} "
-                        "training problems; lower it or enlarge the sources")
+    assert problems_per_step <= num_train, "check_step_size comes before any step"
     first, last = step * problems_per_step, (step + 1) * problems_per_step
     batch: list[int] = []
     for epoch in range(first // num_train, (last - 1) // num_train + 1):

@@ -1,5 +1,6 @@
 """One row of a table, read as a problem."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,9 @@ def _text(row: Mapping[str, Any], role: str, column: str, origin: str) -> str:
                         f"{did_you_mean(column, map(str, row))}")
     value = row[column]
     if role == "answer" and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise UserError(f"{origin}: field {column!r} is {value}, and no answer can equal that; give a number or "
+                            "text, or remove this row")
         value = str(value)
     if not isinstance(value, str):
         legal = "text or a number" if role == "answer" else "text"

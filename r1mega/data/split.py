@@ -31,7 +31,7 @@ def split(problems: Sequence[Problem], heldout: int) -> Split:
     """
     kept: dict[str, Problem] = {}
     for problem in problems:
-        question = " ".join(problem.question.split())
+        question = same_question(problem)
         if question not in kept or problem.id < kept[question].id:
             kept[question] = problem
     unique = list(kept.values())
@@ -44,6 +44,11 @@ def split(problems: Sequence[Problem], heldout: int) -> Split:
     chosen = {problem.id for problem in ranked[:heldout]}
     return Split(train=[problem for problem in unique if problem.id not in chosen],
                  heldout=ranked[:heldout], duplicates=duplicates)
+
+
+def same_question(problem: Problem) -> str:
+    """What two problems share that ask the same, whatever their white space."""
+    return " ".join(problem.question.split())
 
 
 def _heldout_rank(problem: Problem) -> str:

@@ -1,5 +1,6 @@
 """Text to token ids and back: one thin class over a `tokenizers` tokenizer, whoever made it."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +67,12 @@ class Tokenizer:
         (folder / CONFIG_FILE).write_text(
             json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
+
+    def digest(self) -> str:
+        """SHA-256 of all that decides what it makes of a text."""
+        self._backend.encode_special_tokens = False
+        content = json.dumps([self._backend.to_str(), self.eos_token, self.pad_token])
+        return hashlib.sha256(content.encode()).hexdigest()
 
     @classmethod
     def load(cls, path_or_name: str | Path) -> Self:

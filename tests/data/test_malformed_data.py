@@ -20,9 +20,9 @@ from r1mega.config.data import (
 )
 from r1mega.data import (
     Tokenizer,
+    check_step_size,
     encode_prompts,
     load_problems,
-    problem_batch,
     render_prompt,
     split,
     train_tokenizer,
@@ -94,6 +94,8 @@ BAD_LINES = {
         r"p\.jsonl:1: field 'answer' is a boolean "
         r"\(True\)",
     ),
+    "answer not a number": (GOOD + b'{"question": "1", "answer": NaN}\n', r"p\.jsonl:2: field 'answer' is nan"),
+    "answer infinite": (b'{"question": "1", "answer": -Infinity}\n', r"p\.jsonl:1: field 'answer' is -inf"),
     "answer null": (b'{"question": "1", "answer": null}\n', r"p\.jsonl:1: field 'answer' is null"),
     "question blank": (
         GOOD + b'{"question": " \\n", "answer": "2"}\n',
@@ -341,5 +343,30 @@ def test_too_few_problems_for_the_split_or_the_step_are_refused():
                      r"removed\)",
                      message_of(lambda: split(problems, 5)))
     assert re.search(
-        r"problems_per_step=6 is more than the 5", message_of(lambda: problem_batch(0, 5, 6, seed=0))
+        r"pretrain.documents_per_step=6 is more than the 5",
+        message_of(lambda: check_step_size("pretrain.documents_per_step", 6, 5)),
     )
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "p.jsonl").write_bytes(GOOD)
+
+    def refuse(self, *_):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert re.search(r"p\.jsonl: cannot be read \(Permission denied\); check",
+                     message_of(lambda: load_files(tmp_path, "p.jsonl")))
+
+
+def test_a_parquet_text_that_is_not_utf_8_is_named_with_its_row(tmp_path):
+    answers = pyarrow.array([b"2", b"caf\xe9"]).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"question": ["a", "b"], "answer": answers}), tmp_path / "p.parquet")
+    assert re.search(r"p\.parquet: row 2: byte 4 of a text is not UTF-8",
+                     message_of(lambda: load_files(tmp_path, "p.parquet")))
+
+
+def test_a_file_where_a_dataset_folder_belongs_is_called_a_file(tmp_path):
+    (tmp_path / "p.jsonl").write_bytes(GOOD)
+    config = DataConfig(sources=[HuggingFaceSource(path="./p.jsonl")])
+    assert re.search(r"is a file; .*kind=files", message_of(lambda: load_problems(config, tmp_path)))

@@ -2,9 +2,12 @@
 
 import random
 import string
+from pathlib import Path
 
 import pytest
+import tokenizers
 
+from r1mega.config import resolve_recipe
 from r1mega.config.data import ChatTemplate
 from r1mega.data import Tokenizer, encode_prompt, render_prompt, train_tokenizer
 from r1mega.record import Problem
@@ -117,3 +120,20 @@ def test_special_tokens_of_the_template_are_tokens():
 
 def test_ids_of_the_padding_rows_of_an_embedding_have_no_text(tokenizer):
     assert tokenizer.decode([tokenizer.vocab_size + 5]) == ""
+
+
+def test_a_begin_of_sequence_token_in_the_template_is_one_token_and_first():
+    begin = "<｜begin▁of▁sentence｜>"
+    backend = tokenizers.Tokenizer.from_str(train_tokenizer(texts_of(50), 600, TEMPLATE)._backend.to_str())
+    backend.add_special_tokens([tokenizers.AddedToken(begin, special=True, normalized=False)])
+    published = Tokenizer(backend, eos_token="<eos>")
+    template = load_recipe_template()
+    ids = encode_prompt(published, template, Problem("p", "1 + 1 = ?", "2"))
+    assert ids[0] == backend.token_to_id(begin) and ids.count(ids[0]) == 1
+    assert published.decode(ids) == render_prompt(template, "1 + 1 = ?")
+
+
+def load_recipe_template() -> ChatTemplate:
+    """That of the recipe for DeepSeek-V3 itself."""
+    recipe = Path(__file__).parents[2] / "configs/full/zero.toml"
+    return resolve_recipe(recipe, files=False).recipe.tokenizer.template
