@@ -19,12 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a TOML file, e.g. configs/tiny/zero.toml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE",
                         help="e.g. optimizer.lr=3e-6; `r1mega show` prints every key")
-    parser.add_argument("--dry-run", action="store_true", help="load and check everything, start nothing")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="load and check everything, the data too, and start nothing")
 
 
 def run(args: argparse.Namespace) -> None:
     resolved = resolve_recipe(args.recipe, args.overrides)
     if args.dry_run:
+        from r1mega.stage.chain import chain
+        from r1mega.stage.prepare import prepare_chain
+        prepare_chain(chain(resolved.recipe, Path(args.recipe)), write=False)
         print(dump_recipe(resolved), end="")
         print(f"\n# {_plan(resolved.recipe)}")
         return

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from r1mega.config import Recipe, UserError
+from r1mega.config.check import SHAPE_FREE
 from r1mega.model import Policy, PolicySettings, build_policy
 from r1mega.model.counts import count_parameters
 from r1mega.parallel import Groups
@@ -26,13 +27,13 @@ from r1mega.training.checkpoint import (
     load_model_folder,
     read_model_config,
 )
+from r1mega.training.checkpoint.naming import step_name
 from r1mega.training.console import Console
 from r1mega.training.environment import describe_environment, write_environment
 from r1mega.training.learner import Learner, StepResult
 from r1mega.training.metrics import RunLog
 
 IMPATIENCE_S = 3.0
-FREE_MODEL_KEYS = {"max_context"}  # may differ between a model and the stage that goes on from it
 
 
 @dataclass
@@ -140,6 +141,9 @@ def open_bench(
     chunks = build_policy(recipe.model, groups, PolicySettings.of(recipe.train, recipe.head), seed=recipe.seed)
     store = CheckpointStore(run_dir / "checkpoints", recipe.checkpoint.keep, recipe.checkpoint.asynchronous, groups)
     step = store.latest()
+    if step is None and start is None and recipe.start.recipe is not None:
+        raise UserError(f"{run_dir}/checkpoints: every checkpoint is damaged; remove the folder, and the same command "
+                        "begins again from the model of start.recipe")
     if start is not None and step is None:
         _same_shape(recipe, start)
         load_model_folder(start, chunks, groups)
@@ -171,12 +175,12 @@ def open_bench(
         if step is not None:
             console.message(f"goes on after step {step}")
     bench = Bench(recipe, run_dir, groups, prepared, learner, reference, store, console, log, progress)
-    _hear_signals(bench)
     try:
-        yield bench
-        bench._guarded(store.finish)
+        with _hearing_signals(bench):
+            yield bench
+            bench._guarded(store.finish)
         if bench.stop_asked and not progress.step >= recipe.train.steps:
-            bench.message(f"stopped after step {progress.step}, saved; the same command goes on from there")
+            bench.message(_how_it_stopped(bench))
     finally:
         if console is not None and log is not None:
             console.__exit__(None, None, None)
@@ -194,7 +198,7 @@ def copy_weights(source: Sequence[Policy], target: Sequence[Policy]) -> None:
 
 def _same_shape(recipe: Recipe, start: Path) -> None:
     found = read_model_config(start)
-    for key, value in recipe.model.model_dump(exclude=FREE_MODEL_KEYS).items():
+    for key, value in recipe.model.model_dump(exclude=SHAPE_FREE).items():
         theirs = getattr(found, key)
         theirs = theirs.model_dump() if hasattr(theirs, "model_dump") else theirs
         if theirs != value:
@@ -202,9 +206,20 @@ def _same_shape(recipe: Recipe, start: Path) -> None:
                             f"set model.{key}={theirs} or start from another model")
 
 
-def _hear_signals(bench: Bench) -> None:
-    """SIGTERM, SIGINT and SIGUSR1 (Slurm's warning before its limit) end the run after the step, saved.
+def _how_it_stopped(bench: Bench) -> str:
+    step = bench.progress.step
+    if (bench.run_dir / "checkpoints" / step_name(step)).is_dir():
+        return f"stopped after step {step}, saved; the same command goes on from there"
+    if step == 0:
+        return "stopped before the first step, with nothing to save; the same command begins again"
+    return f"stopped after step {step}, not saved; the same command goes on from the last checkpoint"
 
+
+@contextmanager
+def _hearing_signals(bench: Bench) -> Iterator[None]:
+    """SIGTERM, SIGINT, SIGHUP and SIGUSR1 (Slurm's warning before its limit) end the run after the step, saved.
+
+    A SIGHUP that is ignored (`nohup`) stays so. Whoever heard the signals before hears them again afterwards.
     A second Ctrl-C, some seconds after the first, ends it at once. (The first reaches a rank twice: from the terminal
     and from the launcher.)
     """
@@ -217,8 +232,15 @@ def _hear_signals(bench: Bench) -> None:
         first_asked = first_asked or time.monotonic()
         bench.stop_asked = True
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, ask)
+    ours = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        ours.append(signal.SIGHUP)
+    before = {number: signal.signal(number, ask) for number in ours}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _device_name(groups: Groups) -> str:

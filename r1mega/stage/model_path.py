@@ -1,9 +1,12 @@
 """From what a user calls a model to its folder."""
 
+import os
+import sys
 from pathlib import Path
 
-from r1mega.config import ModelConfig, Recipe, UserError, resolve_recipe
+from r1mega.config import ModelConfig, UserError
 from r1mega.config.data import ChatTemplate
+from r1mega.data.chat_template import FILE, load_template
 
 
 def find_model(path: Path) -> Path:
@@ -17,16 +20,13 @@ def find_model(path: Path) -> Path:
     return steps[-1].parent
 
 
-def recipe_of(model: Path) -> Recipe | None:
-    """The recipe of the run that made this checkpoint, where there is one."""
-    path = model.parent.parent / "recipe.toml"
-    return resolve_recipe(path, files=False).recipe if path.exists() else None
-
-
 def template_of(model: Path) -> ChatTemplate:
-    """The chat template the model was trained with, or the default one."""
-    recipe = recipe_of(model)
-    return ChatTemplate() if recipe is None else recipe.tokenizer.template
+    """The chat template the model was trained with, or (and rank 0 says so) the default one."""
+    template = load_template(model / "tokenizer")
+    if template is None and int(os.environ.get("RANK", "0")) == 0:
+        print(f"{model}: knows no chat template of its own (tokenizer/{FILE}); taking the default of "
+              "tokenizer.template", file=sys.stderr)
+    return template or ChatTemplate()
 
 
 def max_new_tokens(model: ModelConfig, longest_prompt: int, wanted: int | None) -> int:

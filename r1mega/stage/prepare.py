@@ -8,11 +8,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from r1mega.config import Recipe, UserError
-from r1mega.data import PromptSet, Tokenizer, encode_prompts, load_problems, render_prompt, split, train_tokenizer
+from r1mega.config.data import DataConfig
+from r1mega.data import (
+    PromptSet,
+    Split,
+    Tokenizer,
+    check_step_size,
+    encode_prompts,
+    load_problems,
+    render_prompt,
+    split,
+    train_tokenizer,
+)
+from r1mega.data.chat_template import save_template
 from r1mega.data.corpus import check_styles, document
+from r1mega.data.split import same_question
 from r1mega.record import Problem
+from r1mega.stage.chain import Link, checkpoints
+from r1mega.stage.made_from import changed_file, made_from
+from r1mega.stage.same_run import check_same_run
 
 TOKENIZER_TEXTS = 2000  # enough to meet every character and every recurring word
+NAMES = ("train.jsonl", "heldout.jsonl")
 
 
 @dataclass(frozen=True)
@@ -25,52 +42,122 @@ class Prepared:
     tokenizer_dir: Path
 
 
-def prepare(recipe: Recipe, run_dir: Path, base_dir: Path, start_model: Path | None) -> None:
-    """Write the problems and the tokenizer into the run's folder; does nothing where the same data lies there already.
+@dataclass(frozen=True)
+class Origin:
+    """What a run has from the one before it: the words its model knows, and the questions it was trained on."""
 
-    Raises UserError for whatever is wrong with sources, template, tokenizer or prompts.
+    tokenizer: Tokenizer | None
+    questions: frozenset[str]
+    data: DataConfig | None = None
+    problems: Split | None = None
+    """Of `data`: a run with the same sources need not make its problems again, which can take long."""
+
+    def digest(self) -> str:
+        words = "" if self.tokenizer is None else self.tokenizer.digest()
+        return hashlib.sha256("\0".join([words, *sorted(self.questions)]).encode()).hexdigest()
+
+
+def prepare_chain(links: Sequence[Link], write: bool = True) -> None:
+    """Make or find the data and the tokenizer of every run of a chain. `write` False: only make and check.
+
+    Raises UserError for whatever is wrong with sources, template, tokenizer or prompts, and where a run was started
+    with another recipe or other data.
     """
-    stamp = run_dir / "data" / "made_from.json"
-    wanted = json.dumps({"recipe": _fingerprint(recipe), "start": str(start_model)}, indent=1)
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    if recipe.pretrain is not None:
-        check_styles(recipe.pretrain.styles)
-    problems = split(load_problems(recipe.data, base_dir), recipe.data.heldout_problems)
-    tokenizer = _tokenizer(recipe, problems.train, start_model)
-    if tokenizer.vocab_size > recipe.model.vocab_size:
-        raise UserError(f"tokenizer has {tokenizer.vocab_size} tokens but model.vocab_size={recipe.model.vocab_size}; "
-                        f"set model.vocab_size to at least {tokenizer.vocab_size}")
-    tokenizer.save(run_dir / "tokenizer")
-    for name, chosen in (("train", problems.train), ("heldout", problems.heldout)):
-        _encode(recipe, chosen, tokenizer)  # so that a prompt that is too long is an error now
-        _write(run_dir / "data" / f"{name}.jsonl", chosen)
-    stamp.write_text(wanted)
+    origin = None
+    for link in links:
+        check_same_run(link.recipe, link.run_dir)
+        try:
+            origin = _prepare(link, origin, write)
+        except OSError as error:
+            raise UserError(f"{error.filename or link.run_dir}: {error.strerror or error}; the run's data cannot be "
+                            "kept there") from None
 
 
 def load_prepared(recipe: Recipe, run_dir: Path) -> Prepared:
-    """Read what `prepare` wrote."""
+    """Read what `prepare_chain` wrote."""
     tokenizer = Tokenizer.load(run_dir / "tokenizer")
-    train, heldout = (_encode(recipe, _read(run_dir / "data" / f"{name}.jsonl"), tokenizer)
-                      for name in ("train", "heldout"))
+    train, heldout = (_encode(recipe, problems, tokenizer) for problems in _read(run_dir))
     return Prepared(train, heldout, tokenizer, run_dir / "tokenizer")
 
 
-def _fingerprint(recipe: Recipe) -> str:
-    content = recipe.model_dump_json(include={"data", "tokenizer", "pretrain"})
-    return hashlib.sha256(content.encode()).hexdigest()
+def _prepare(link: Link, origin: Origin | None, write: bool) -> Origin:
+    """One run's share of `prepare_chain`; what the next run has from it."""
+    recipe, run_dir = link.recipe, link.run_dir
+    if recipe.start.model is not None and not link.goes_on:
+        origin = _origin_of(Path(recipe.start.model))
+    stamp = run_dir / "data" / "made_from.json"
+    wanted = made_from(recipe, link.path.parent, None if origin is None else origin.digest())
+    if link.goes_on and (changed := changed_file(stamp, wanted)):
+        raise UserError(f"{run_dir}: was started with other contents of {changed}; put them back, or set name=... for "
+                        f"a new run of {recipe.name} (or remove {run_dir})")
+    if stamp.exists() and (link.goes_on or stamp.read_text(encoding="utf-8") == wanted):
+        problems, tokenizer = _read(run_dir), Tokenizer.load(run_dir / "tokenizer")
+    else:
+        problems = _problems(link, origin)
+        tokenizer = _tokenizer(link, problems.train, origin)
+        _check(recipe, problems, tokenizer, origin)
+        if write:
+            stamp.unlink(missing_ok=True)
+            _write(run_dir, recipe, problems, tokenizer)
+            stamp.write_text(wanted, encoding="utf-8")
+    trained = frozenset(map(same_question, problems.train))
+    return Origin(tokenizer, trained if origin is None else trained | origin.questions, recipe.data, problems)
+
+
+def _origin_of(model: Path) -> Origin:
+    """What a model folder tells of the run it is from; of a checkpoint that lies in its run's folder, all."""
+    has_tokenizer = (model / "tokenizer" / "tokenizer.json").is_file()
+    run_dir, trained = model.resolve().parent.parent, []
+    if (run_dir / "data" / "made_from.json").is_file():
+        trained = _read(run_dir).train
+    tokenizer = Tokenizer.load(model / "tokenizer") if has_tokenizer else None
+    return Origin(tokenizer, frozenset(map(same_question, trained)))
+
+
+def _problems(link: Link, origin: Origin | None) -> Split:
+    data = link.recipe.data
+    if origin is not None and origin.problems is not None and origin.data.sources == data.sources and \
+            origin.data.heldout_problems == data.heldout_problems:
+        return origin.problems
+    return split(load_problems(data, link.path.parent), data.heldout_problems)
+
+
+def _check(recipe: Recipe, problems: Split, tokenizer: Tokenizer, origin: Origin | None) -> None:
+    """Raises UserError for what would otherwise go wrong only when the ranks read it, or unnoticed."""
+    if recipe.pretrain is not None:
+        check_styles(recipe.pretrain.styles)
+    if tokenizer.vocab_size > recipe.model.vocab_size:
+        raise UserError(f"tokenizer has {tokenizer.vocab_size} tokens but model.vocab_size={recipe.model.vocab_size}; "
+                        f"set model.vocab_size to at least {tokenizer.vocab_size}")
+    train, _ = (_encode(recipe, chosen, tokenizer) for chosen in problems)
+    if recipe.pretrain is not None:
+        check_step_size("pretrain.documents_per_step", recipe.pretrain.documents_per_step, len(train.problems))
+    if recipe.stage == "rl":
+        check_step_size("rollout.problems_per_step", recipe.rollout.problems_per_step, len(train.problems))
+    known = [] if origin is None else [p for p in problems.heldout if same_question(p) in origin.questions]
+    if known:
+        raise UserError(
+            f"data.heldout_problems={recipe.data.heldout_problems}: {len(known)} held-out problems are among those "
+            f"that the model it starts from was trained on (e.g. {known[0].question[:40]!r}); use the data.sources "
+            "and at most the heldout_problems of the recipe it starts from")
 
 
 def _encode(recipe: Recipe, problems: Sequence[Problem], tokenizer: Tokenizer) -> PromptSet:
     return encode_prompts(problems, tokenizer, recipe.tokenizer.template, recipe.data)
 
 
-def _tokenizer(recipe: Recipe, problems: Sequence[Problem], start_model: Path | None) -> Tokenizer:
-    """The starting model's own where it has one; else the recipe's."""
+def _tokenizer(link: Link, problems: Sequence[Problem], origin: Origin | None) -> Tokenizer:
+    """That of the model the run has or starts from; else the recipe's."""
+    recipe = link.recipe
+    if link.goes_on:
+        return Tokenizer.load(checkpoints(link.run_dir)[-1] / "tokenizer")
     if recipe.tokenizer.kind == "huggingface":
         return Tokenizer.load(recipe.tokenizer.path or "")
-    if start_model is not None:
-        return Tokenizer.load(start_model / "tokenizer")
+    if origin is not None:
+        if origin.tokenizer is None:
+            raise UserError(f"start.model={recipe.start.model}: has no tokenizer/, and tokenizer.kind=\"train\" would "
+                            "make one it does not know; set tokenizer.kind=huggingface and tokenizer.path")
+        return origin.tokenizer
     template, styles = recipe.tokenizer.template, (recipe.pretrain.styles if recipe.pretrain else {"worked": 1.0})
     texts = []
     for number, problem in enumerate(problems[:TOKENIZER_TEXTS]):
@@ -79,11 +166,16 @@ def _tokenizer(recipe: Recipe, problems: Sequence[Problem], start_model: Path | 
     return train_tokenizer(texts, recipe.tokenizer.vocab_size or recipe.model.vocab_size, template)
 
 
-def _write(path: Path, problems: Sequence[Problem]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(asdict(problem) | {"metadata": dict(problem.metadata)}) + "\n" for problem in problems]
-    path.write_text("".join(lines))
+def _write(run_dir: Path, recipe: Recipe, problems: Split, tokenizer: Tokenizer) -> None:
+    (run_dir / "data").mkdir(parents=True, exist_ok=True)
+    tokenizer.save(run_dir / "tokenizer")
+    save_template(recipe.tokenizer.template, run_dir / "tokenizer")  # where every checkpoint takes it along
+    for name, chosen in zip(NAMES, problems, strict=True):
+        lines = [json.dumps(asdict(problem) | {"metadata": dict(problem.metadata)}) + "\n" for problem in chosen]
+        (run_dir / "data" / name).write_text("".join(lines), encoding="utf-8")
 
 
-def _read(path: Path) -> list[Problem]:
-    return [Problem(**json.loads(line)) for line in path.read_text().splitlines()]
+def _read(run_dir: Path) -> Split:
+    train, heldout = ([Problem(**json.loads(line)) for line in (run_dir / "data" / name).read_text(
+        encoding="utf-8").splitlines()] for name in NAMES)
+    return Split(train, heldout, duplicates=0)

@@ -1,44 +1,50 @@
 """`r1mega run`: a recipe becomes a run folder."""
 
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from r1mega.config import LayoutConfig, Recipe, UserError, dump_recipe, load_recipe, resolve_recipe
+from r1mega.config import LayoutConfig, UserError, dump_recipe, resolve_recipe
+from r1mega.config.recipe import Recipe
 from r1mega.parallel import launch, start, stop
 from r1mega.parallel.launch import adopt_slurm_task
-from r1mega.stage.prepare import load_prepared, prepare
-
-# What may change between two starts of one run: speed, looks and length, but not what is computed.
-FREE_SECTIONS = {"layout", "checkpoint", "log", "head"}
-FREE_KEYS = {"train": {"steps", "micro_batch_tokens", "recompute", "max_bad_steps"}, "rollout": {"slots"},
-             "reward": {"workers", "timeout_s", "memory_mb"}, "evaluation": {"every", "at_start", "at_end"}}
+from r1mega.stage.chain import Link, chain
+from r1mega.stage.prepare import load_prepared, prepare_chain
 
 
 def run_recipe(recipe: Recipe, recipe_path: Path) -> Path:
-    """Run (or go on with) a recipe; returns its folder. The recipe it starts from runs first, if it has to."""
+    """Run (or go on with) a recipe; returns its folder. The recipe it starts from runs first, if it has to.
+
+    The data of both is made and checked before either trains.
+    """
     adopt_slurm_task(os.environ)
-    base_dir = recipe_path.parent
-    start_model = _start_model(recipe, base_dir)
-    run_dir = run_folder(recipe)
+    *before, link = chain(recipe, recipe_path)
+    # Every rank looks for itself, and none can write before all have looked: they agree on what is to be run.
+    models = [None if is_damaged(model) else model for model in map(last_checkpoint, before)]
     if int(os.environ.get("RANK", "0")) == 0:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        _same_run(recipe, run_dir)
-        prepare(recipe, run_dir, base_dir, start_model)
-        (run_dir / "recipe.toml").write_text(dump_recipe(recipe))
+        prepare_chain([*before, link])
+    begin = None
+    for earlier, model in zip(before, models, strict=True):
+        if model is None:
+            _train(earlier, begin)
+        begin = model or last_checkpoint(earlier)
+        if begin is None:
+            raise UserError(f"{earlier.path}: its run stopped before step {earlier.recipe.train.steps}, so "
+                            f"{recipe.name} cannot start; run the same command again")
+    _train(link, begin)
+    return link.run_dir
+
+
+def _train(link: Link, begin: Path | None) -> None:
+    """One run of the chain, from the model `begin` (or the recipe's own start.model) where it has no checkpoint."""
+    begin = begin or link.recipe.start.model
+    if int(os.environ.get("RANK", "0")) == 0:
+        (link.run_dir / "recipe.toml").write_text(dump_recipe(link.recipe), encoding="utf-8")
     launch("r1mega.stage.run:run_rank", {
-        "run_dir": str(run_dir), "start_model": None if start_model is None else str(start_model),
-        "layout": recipe.layout.model_dump(), "seed": recipe.seed,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]]}, recipe.layout)
-    return run_dir
-
-
-def run_folder(recipe: Recipe) -> Path:
-    """runs_dir/name, with the seed where it is not 0, so that seeds do not write over each other."""
-    name = recipe.name if recipe.seed == 0 else f"{recipe.name}-seed{recipe.seed}"
-    return Path(recipe.runs_dir) / name
+        "run_dir": str(link.run_dir), "start_model": None if begin is None else str(begin),
+        "layout": link.recipe.layout.model_dump(), "seed": link.recipe.seed,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]]}, link.recipe.layout)
 
 
 def run_rank(
@@ -72,50 +78,26 @@ def run_rank(
         stop()  # the recipe that starts from this one, or another run, may follow in the same process
 
 
-def newest_model(run_dir: Path, steps: int) -> Path | None:
+def last_checkpoint(link: Link) -> Path | None:
     """The checkpoint of a finished run's last step."""
-    folder = run_dir / "checkpoints" / f"step-{steps:08d}"
+    folder = link.run_dir / "checkpoints" / f"step-{link.recipe.train.steps:08d}"
     return folder if (folder / "manifest.json").exists() else None
 
 
-def _start_model(recipe: Recipe, base_dir: Path) -> Path | None:
-    if recipe.start.model is not None:
-        return Path(recipe.start.model)
-    if recipe.start.recipe is None:
-        return None
-    path = base_dir / recipe.start.recipe
-    overrides = [f"seed={recipe.seed}", f"runs_dir={json.dumps(recipe.runs_dir)}",
-                 f"log.console={json.dumps(recipe.log.console)}"]
-    base = load_recipe(path, overrides)
-    if newest_model(run_folder(base), base.train.steps) is None:
-        run_recipe(base, path)
-    model = newest_model(run_folder(base), base.train.steps)
-    if model is None:
-        raise UserError(f"{path}: its run stopped before step {base.train.steps}, so {recipe.name} cannot start; "
-                        "run the same command again")
-    return model
+def is_damaged(checkpoint: Path | None) -> bool:
+    """Whether a file of the model is not what the checkpoint's manifest says; its run then goes back to the one before.
 
+    Hashed by this process alone, so only what the next run will load.
+    """
+    from r1mega.training.checkpoint.files import hash_file
+    from r1mega.training.checkpoint.manifest import DamagedError, read_manifest
+    from r1mega.training.checkpoint.model_folder import MODEL, TOKENIZER, WEIGHTS
 
-def _same_run(recipe: Recipe, run_dir: Path) -> None:
-    """Refuse to go on with a run under another recipe."""
-    if not (run_dir / "recipe.toml").exists() or not any((run_dir / "checkpoints").glob("step-*")):
-        return
-    before, now = _fixed(resolve_recipe(run_dir / "recipe.toml", files=False).recipe), _fixed(recipe)
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            raise UserError(
-                f"{run_dir}: was started with {key}={before.get(key)!r}, now it is {now.get(key)!r}; go on with the "
-                f"same recipe, or set name=... for a new run (or remove {run_dir})")
-
-
-def _fixed(recipe: Recipe) -> dict[str, Any]:
-    """Dotted key -> value of everything that must not change."""
-    sections = recipe.model_dump(exclude=FREE_SECTIONS | {"name", "runs_dir", "start"})
-    flat: dict[str, Any] = {}
-    for section, value in sections.items():
-        if isinstance(value, dict):
-            flat |= {f"{section}.{key}": item for key, item in value.items()
-                     if key not in FREE_KEYS.get(section, set())}
-        else:
-            flat[section] = value
-    return flat
+    if checkpoint is None:
+        return False
+    try:
+        records = read_manifest(checkpoint, checkpoint.name)
+        return any(hash_file(checkpoint / file) != record for file, record in records.items()
+                   if file.split("/")[0] in (MODEL, TOKENIZER, WEIGHTS))
+    except (DamagedError, OSError):
+        return True

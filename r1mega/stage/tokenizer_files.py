@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from r1mega.config import UserError
+from r1mega.data.chat_template import FILE as TEMPLATE
 from r1mega.data.tokenizer import Tokenizer
 from r1mega.training.checkpoint.model_folder import TOKENIZER
 
 NAMES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-         "merges.txt", "tokenizer.model", "chat_template.jinja")
+         "merges.txt", "tokenizer.model", "chat_template.jinja", TEMPLATE)
 
 
 def tokenizer_files(hf_dir: Path) -> dict[str, bytes]:
