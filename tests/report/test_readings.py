@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from r1mega.report.headline import wilson
 from r1mega.report.run import labels, read_run, repetitions
 from r1mega.report.samples import early_and_late
 from tests.report.synthetic import write_run
+
+ROOT = Path(__file__).parents[2]
 
 
 def run_with_samples(folder: Path, *samples: dict):
@@ -99,6 +102,14 @@ def test_the_readme_figure_is_small_self_contained_and_the_same_every_time(tmp_p
     assert plot_curves(runs, tmp_path / "b.svg").read_bytes() == svg
     assert not re.search(rb"<image|<script|href=\"[^#]", svg)
     assert plot_curves(runs[:1], tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(f"matplotlib=={version('matplotlib')}\n" not in (ROOT / "constraints.txt").read_text(),
+                    reason="another matplotlib than the pinned one draws other bytes")
+def test_the_readmes_figure_is_that_of_the_records_beside_it(tmp_path):
+    records = ROOT / "configs/tiny/records"
+    redrawn = plot_curves([records / f"seed-{seed}" for seed in range(3)], tmp_path / "curves.svg")
+    assert redrawn.read_bytes() == (records / "curves.svg").read_bytes()
 
 
 def test_the_readme_figure_says_what_it_cannot_do(tmp_path):
