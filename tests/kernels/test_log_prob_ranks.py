@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.distributed as dist
-from r1mega_kernels import log_prob
+from r1mega_kernels import log_prob, log_prob_reference
 from torch import Tensor
 
 from tests.ranks import run_ranks
@@ -80,6 +80,17 @@ def test_ranks_agree_with_one_rank(num_ranks: int, monkeypatch: pytest.MonkeyPat
         for ours, exact in zip(together, expected, strict=True):
             torch.testing.assert_close(ours.double(), exact, rtol=0, atol=bound)
         assert (together[2][:, VOCAB:] == 0).all() and (together[2][7] == 0).all()
+
+
+@pytest.mark.parametrize("padded", [40, 80])
+def test_eight_parts_merged_in_their_order_agree_with_the_whole(padded: int):
+    logits, targets, _ = _problem(padded)
+    columns = padded // 8
+    stats = [log_prob_reference._local_stats(part[:, : max(0, VOCAB - rank * columns)], targets - rank * columns, 0.8)
+             for rank, part in enumerate(logits.double().chunk(8, dim=1))]
+    whole = log_prob_reference._local_stats(logits[:, :VOCAB].double(), targets, 0.8)
+    merged = torch.stack(log_prob_reference._merge(stats, 0.8))
+    torch.testing.assert_close(merged, whole, rtol=1e-14, atol=1e-12)
 
 
 def _masked_by_the_lowest_number() -> list[float]:

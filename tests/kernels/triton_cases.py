@@ -64,7 +64,7 @@ def test_equals_the_fp64_reference_at_the_edges_of_blocks_and_splits(columns: in
 @pytest.mark.parametrize(  # real blocks: 2048 columns, 16384 a split
     ("columns", "dtype"),
     [(2047, torch.float32), (2049, torch.bfloat16), (16160, torch.float16), (50257, torch.float32),
-     (129280, torch.bfloat16)],
+     (129280, torch.bfloat16), (151936, torch.bfloat16)],
 )
 def test_equals_the_fp64_reference_at_real_sizes(columns: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(log_prob_triton, "BLOCK_COLUMNS", 2048)
@@ -125,6 +125,21 @@ def test_impossible_tokens_in_whole_blocks_and_splits(lowest: float):
 def test_a_large_offset_common_to_a_row_costs_no_accuracy(offset: float):
     logits_TV, targets_T = random_rows(3, 30)
     assert_close(*both(logits_TV + offset, targets_T, temperature=0.3))
+
+
+@pytest.mark.parametrize("implementation", ["reference", "triton"])
+def test_one_row_of_very_negative_logits_is_uniform_and_one_of_impossible_tokens_is_nan(implementation: str):
+    for lowest in (-1e30, torch.finfo(torch.float32).min):
+        x = torch.full((1, 45), lowest, device=DEVICE, requires_grad=True)
+        result = log_prob(x, torch.tensor([44], device=DEVICE), temperature=0.3, implementation=implementation)
+        (result.log_probs + result.entropy).sum().backward()
+        assert torch.cat([*result]).tolist() == pytest.approx([-math.log(45), math.log(45)], rel=1e-6)
+        expected = (torch.arange(45, device=DEVICE) == 44).float() - 1 / 45
+        torch.testing.assert_close(x.grad[0], expected / 0.3, rtol=1e-5, atol=1e-6)
+    logits_TV, targets_T = random_rows(3, 45)
+    logits_TV[1] = -INF
+    result = log_prob(logits_TV, targets_T, implementation=implementation)
+    assert result.log_probs.isnan().tolist() == result.entropy.isnan().tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("bad", [math.nan, INF])
@@ -239,6 +254,28 @@ def test_in_place_never_spoils_another_gradient_in_silence(implementation: str):
     result.log_probs.sum().backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         squares.backward()
+
+
+@pytest.mark.parametrize(("shards", "padded"), [(2, 104), (8, 104), (8, 240)])  # with 240, four hold padding only
+def test_shards_merged_in_their_order_agree_with_the_whole(shards: int, padded: int):
+    """What ranks do, without them: each has the statistics of its own columns, and the gradient of these."""
+    logits_TV = random_rows(6, padded)[0]
+    targets_T = torch.tensor([0, 12, 13, 51, 60, 95], device=DEVICE)  # edges of shards
+    partials, spans = [], [(first, max(0, min(padded // shards, 96 - first)))
+                           for first in range(0, padded, padded // shards)]
+    for columns_TV, (first, true_columns) in zip(logits_TV.chunk(shards, dim=1), spans, strict=True):
+        part_PT4 = log_prob_triton.local_stats(columns_TV, targets_T, 0.7, first, true_columns)
+        partials.append(log_prob_triton.merge(part_PT4, 0.7))
+    log_probs_T, entropy_T, saved_T4 = log_prob_triton.finish(torch.cat(partials), targets_T, 0.7, 96, None)
+    gradient_TV = torch.empty_like(logits_TV)
+    up = torch.ones(6, device=DEVICE), torch.full((6,), 0.3, device=DEVICE)
+    for out_TV, columns_TV, span in zip(
+        gradient_TV.chunk(shards, dim=1), logits_TV.chunk(shards, dim=1), spans, strict=True
+    ):
+        log_prob_triton.write_gradient(out_TV, columns_TV, targets_T, saved_T4, up, 0.7, span)
+    _, exact = both(logits_TV, targets_T, temperature=0.7, vocab_size=96)
+    assert_close((LogProb(log_probs_T, entropy_T), gradient_TV), exact)
+    assert (gradient_TV[:, 96:] == 0).all()
 
 
 FACTORS = (1.0, 0.5, -3.0, 1.0, 0.0, 1.0, 1.0, 2.0)
