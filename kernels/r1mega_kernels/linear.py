@@ -33,8 +33,9 @@ class LinearOptions(Options):
     fp32_logits: bool = False
     """Keep the product's fp32 instead of rounding the logits to the type of the weight."""
     max_logits_bytes: int = 1 << 30
-    """The logits of a chunk, with their gradient, take no more than this (but a row is the least). Every chunk adds to
-    the weight's gradient: a budget below 4,096 rows costs time."""
+    """What a chunk needs beside inputs and results (logits, their gradient where it has a type of its own, copies of
+    the rows that count) takes no more than this, but a row is the least. Every chunk adds to the weight's gradient: a
+    budget below 4,096 rows costs time."""
     sequence_parallel: bool = False
     """Each rank of `group` brings 1 / ranks of the rows, in rank order; targets and results are of all rows."""
 
@@ -205,7 +206,9 @@ class _Head:
         count = len(self.counted) if isinstance(self.counted, Tensor) else len(self.targets_T)
         same_type = self.logits_type == self.weight_VH.dtype  # then the gradient goes where the logits were
         bytes_a_logit = self.logits_type.itemsize + (0 if same_type else self.weight_VH.dtype.itemsize)
-        step = max(1, self.options.max_logits_bytes // (bytes_a_logit * len(self.weight_VH)))
+        rows_are_copied = isinstance(self.counted, Tensor)
+        bytes_a_copy = self.hidden_TH.shape[1] * self.hidden_TH.dtype.itemsize if rows_are_copied else 0
+        step = max(1, self.options.max_logits_bytes // (bytes_a_logit * len(self.weight_VH) + bytes_a_copy))
         parts = [slice(begin, min(begin + step, count)) for begin in range(0, count, step)]
         return [_Chunk(self.counted[part] if isinstance(self.counted, Tensor) else part, part) for part in parts]
 
@@ -244,7 +247,9 @@ class _Gradients:
         same_type = logits_RV.dtype == head.weight_VH.dtype
         gradient_RV = logits_RV if same_type else torch.empty_like(logits_RV, dtype=head.weight_VH.dtype)
         head.backend.backward(gradient_RV, logits_RV, saved, upstream, head.inner)
-        if self.of_hidden:
+        if self.of_hidden and isinstance(chunk.rows, slice):
+            torch.mm(gradient_RV, head.weight_VH, out=self.d_hidden_TH[chunk.rows])
+        elif self.of_hidden:
             self.d_hidden_TH[chunk.rows] = gradient_RV @ head.weight_VH
         if self.of_weight:
             accumulate(self.d_weight_VH, gradient_RV, head.hidden_TH[chunk.rows])
