@@ -197,13 +197,14 @@ def test_a_changed_data_file_is_read_again_or_ends_the_run_that_was_started_with
     assert "started with other contents of" in said and "p.jsonl" in said and "name=" in said
 
 
-def test_a_tokenizer_made_for_a_larger_vocabulary_is_not_taken_for_a_smaller_one(recipe: Path, launched: list):
-    wide = ["start.recipe=none", "model.vocab_size=256", "tokenizer.vocab_size=none"]
-    go(recipe, *wide)
-    shutil.rmtree(recipe.parent / "runs/run/checkpoints")
-    go(recipe, "start.recipe=none", "model.vocab_size=64", "tokenizer.vocab_size=none")
-    tokenizer = json.loads((recipe.parent / "runs/run/tokenizer/tokenizer.json").read_text())
-    assert max(tokenizer["model"]["vocab"].values()) < 64
+def test_a_tokenizer_made_for_a_larger_vocabulary_is_not_taken_for_a_smaller_one(from_file: Path, launched: list):
+    signs = [chr(0x4E00 + n) for n in range(100)]  # five a question, and every one a token
+    (from_file.parent / "p.jsonl").write_text("".join(
+        json.dumps({"question": "".join(signs[n:n + 5]), "answer": n}) + "\n" for n in range(0, 100, 5)))
+    overrides = ["data.heldout_problems=2", "tokenizer.vocab_size=none"]
+    go(from_file, *overrides, "model.vocab_size=256")
+    shutil.rmtree(from_file.parent / "runs/file/checkpoints")
+    assert "use at least" in refused(from_file, *overrides, "model.vocab_size=64")
 
 
 def test_data_that_cannot_be_made_leaves_no_stamp_of_what_was_there(from_file: Path, launched: list):
