@@ -293,7 +293,9 @@ def test_rows_are_scaled_whatever_their_number(rows: int, dtype: torch.dtype, mo
     torch.testing.assert_close(gradient_TV, expected_TV, rtol=0, atol=0)
 
 
-def test_a_row_whose_factor_is_1_is_not_touched():
+@pytest.mark.parametrize("programs", [1, 3])  # one has all three rows to look at, or each has one
+def test_a_row_whose_factor_is_1_is_not_touched(programs: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(log_prob_triton, "SCALE_PROGRAMS", programs)
     # Any arithmetic turns a signalling NaN into a quiet one: another bit.
     gradient_TV = torch.full((3, 21), 0x7F800001, dtype=torch.int32, device=DEVICE).view(torch.float32)
     log_prob_triton.scale_rows(gradient_TV, torch.tensor([1.0, 2.0, 1.0], device=DEVICE))
