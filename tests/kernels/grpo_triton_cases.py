@@ -147,7 +147,7 @@ def test_a_huge_kl_stays_finite_with_its_gradient_and_costs_nothing_without_a_co
     tokens = GrpoTokens(zeros, zeros + 1, log_probs, zeros)
     ours = outcome(log_probs, zeros, tokens, GrpoOptions(kl_coef=1.0))
     assert ours["loss"][0].item() == pytest.approx(math.exp(20) * 481, rel=1e-6)  # the tangent at 20
-    assert ours["d_log_probs"].tolist() == pytest.approx([-math.exp(20)] * 2, rel=1e-6)
+    assert ours["d_log_probs"].tolist() == pytest.approx([-math.exp(20)] * 2, rel=5e-6)  # exp2 of 28.9, in fp32
     assert outcome(log_probs, zeros, tokens, GrpoOptions())["loss"].tolist() == [0, 0]
 
 
@@ -158,7 +158,7 @@ def test_k3_has_all_its_digits_where_policies_are_close():
     exact = torch.expm1(x.double()) - x.double()
     near = x.double().abs() < 0.01  # where even fp64's subtraction loses digits
     exact = torch.where(near, x.double() ** 2 / 2 * (1 + x.double() / 3 * (1 + x.double() / 4)), exact).to(DEVICE)
-    torch.testing.assert_close(ours["kl"].double(), exact, rtol=2e-6, atol=0)
+    torch.testing.assert_close(ours["kl"].double(), exact, rtol=5e-6, atol=0)  # of a GPU's exp2, 2^-22, minus 1.5
     torch.testing.assert_close(ours["d_log_probs"].double(), -torch.expm1(x.double()).to(DEVICE), rtol=2e-6, atol=0)
     assert (ours["kl"] >= 0).all()
 
