@@ -91,6 +91,7 @@ def open_door() -> None:
 
 
 def _patch_megatron() -> None:
+    import megatron.core.tensor_parallel.mappings as mappings
     import megatron.core.tensor_parallel.random as random
     import megatron.core.transformer.moe.token_dispatcher as dispatcher
 
@@ -98,8 +99,41 @@ def _patch_megatron() -> None:
         return tensor.numpy() if as_numpy and torch.is_tensor(tensor) else tensor
 
     dispatcher.maybe_move_tensor_to_cpu = maybe_move_tensor_to_cpu
+    mappings._gather_along_first_dim = _padded_gather(mappings._gather_along_first_dim)
+    mappings._reduce_scatter_along_first_dim = _padded_reduce_scatter(mappings._reduce_scatter_along_first_dim)
     random._set_cuda_rng_state = lambda state, device=-1, graph_safe=False: torch.set_rng_state(state)
     random._get_cuda_rng_state = lambda device="cuda", clone=False, graph_safe=False: torch.get_rng_state()
+
+
+def _padded_gather(plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """NCCL takes pieces of unlike sizes, as where ranks that share out an expert bring it unlike numbers of tokens.
+    Gloo does not, so all are made as long as the longest."""
+
+    def gather(input_: torch.Tensor, group: Any, output_split_sizes: Any = None, *args: Any) -> torch.Tensor:
+        if output_split_sizes is None or len(set(output_split_sizes)) == 1:
+            return plain(input_, group, output_split_sizes, *args)
+        longest = max(output_split_sizes)
+        parts = plain(_lengthen(input_, longest), group).split(longest)
+        return torch.cat([part[:size] for part, size in zip(parts, output_split_sizes, strict=True)])
+
+    return gather
+
+
+def _padded_reduce_scatter(plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The way back of `_padded_gather`."""
+
+    def reduce_scatter(input_: torch.Tensor, group: Any, input_split_sizes: Any = None, *args: Any) -> torch.Tensor:
+        if input_split_sizes is None or len(set(input_split_sizes)) == 1:
+            return plain(input_, group, input_split_sizes, *args)
+        longest = max(input_split_sizes)
+        parts = [_lengthen(part, longest) for part in input_.split(list(input_split_sizes))]
+        return plain(torch.cat(parts), group)[:input_split_sizes[group.rank()]].contiguous()
+
+    return reduce_scatter
+
+
+def _lengthen(tensor: torch.Tensor, rows: int) -> torch.Tensor:
+    return torch.cat([tensor, tensor.new_zeros(rows - len(tensor), *tensor.shape[1:])])
 
 
 def quiet() -> None:

@@ -1,5 +1,6 @@
 """What the invariance tests run on every rank: the same optimizer steps under one layout after another."""
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -176,7 +177,7 @@ def whole(by_rank: Sequence[Sequence[Shard]]) -> tuple[dict[str, Tensor], dict[s
         for shard in shards:
             first = pieces.setdefault(shard.name, {}).setdefault(shard.index, shard)
             distance = relative_distance(shard.piece, first.piece)
-            apart[shard.name] = max(apart.get(shard.name, 0.0), distance)
+            apart[shard.name] = worst([apart.get(shard.name, 0.0), distance])
     return {name: _join(by_index) for name, by_index in pieces.items()}, apart
 
 
@@ -190,6 +191,11 @@ def _join(by_index: Mapping[int, Shard]) -> Tensor:
         halves = [piece.chunk(2) for piece in pieces]
         return torch.cat([half[which] for which in (0, 1) for half in halves])
     return torch.cat(pieces, dim=first.dim)
+
+
+def worst(values: Sequence[float]) -> float:
+    """The largest; infinity if one is not finite. (`max` passes over a NaN that is not the first.)"""
+    return max(values) if all(map(math.isfinite, values)) else math.inf
 
 
 def relative_distance(tensor: Tensor, expected: Tensor) -> float:

@@ -4,12 +4,15 @@ Every parameter's gradient is compared. A loss and a global norm hide much: drop
 tensor-parallel ranks in latent attention spoils gradients by 10 to 20% and moves the norm by 2e-5.
 """
 
+import math
+from dataclasses import replace
 from functools import cache
 
 import pytest
+import torch
 
 from r1mega.config.head import HeadConfig
-from tests.invariance.steps import Case, Outcome, relative_distance, train_under, whole
+from tests.invariance.steps import Case, Outcome, Shard, relative_distance, train_under, whole, worst
 from tests.ranks import run_ranks
 
 BOUND = 1e-4
@@ -26,6 +29,7 @@ CASES = {
         "one sequence a pack": Case(micro_batch_tokens=1),
         "packs of 128 tokens": Case(),
         "full recompute": Case(recompute="full"),
+        "selective recompute": Case(recompute="selective"),
         "whole logits": Case(head=WHOLE),
         "logits of a few tokens at a time": Case(head=FEW),
     },
@@ -36,6 +40,7 @@ CASES = {
         "TP2": Case({"tensor_parallel": 2}),
         "TP2, whole logits": Case({"tensor_parallel": 2}, head=WHOLE),
         "TP2, logits of a few tokens at a time": Case({"tensor_parallel": 2}, head=FEW),
+        "DP2 ETP2": Case({"data_parallel": 2, "expert_tensor_parallel": 2}),  # experts are cut, nothing else is
         "TP2 ETP2": Case({"tensor_parallel": 2, "expert_tensor_parallel": 2}),
         "TP2 EP2": Case({"tensor_parallel": 2, "expert_parallel": 2}),
         "PP2": Case({"pipeline_parallel": 2}),
@@ -45,10 +50,13 @@ CASES = {
     },
     4: {
         "TP2 PP2 EP2": Case({"tensor_parallel": 2, **PP2_EP2}),
+        "TP2 EP2 ETP2": Case(
+            {"tensor_parallel": 2, "data_parallel": 2, "expert_parallel": 2, "expert_tensor_parallel": 2}),
         "TP2 DP2 EP4": Case({"tensor_parallel": 2, "data_parallel": 2, "expert_parallel": 4}),
         "PP2 VPP2 EP2": Case({"virtual_stages": 2, "data_parallel": 2, **PP2_EP2}),
-        "TP2 PP2 EP2, detached MTP": Case({"tensor_parallel": 2, **PP2_EP2}, mtp="detached",
-                                          reduction="per_token"),
+        "PP4": Case({"pipeline_parallel": 4}),  # two stages in the middle
+        "TP2 PP2 EP2, full recompute, detached MTP": Case(
+            {"tensor_parallel": 2, **PP2_EP2}, mtp="detached", reduction="per_token", recompute="full"),
     },
 }
 
@@ -86,9 +94,9 @@ def test_the_steps_exercise_what_they_are_meant_to():
 def _distances(outcomes: tuple[Outcome, ...], expected: Outcome) -> dict[str, tuple[float, str]]:
     """How far apart at most, and where: of both steps' losses and norms, of every parameter, and of its copies."""
     reached = {
-        "loss": (max(_relative(rank.losses + rank.mtp_losses, expected.losses + expected.mtp_losses)
-                     for rank in outcomes), ""),
-        "grad norm": (max(_relative(rank.grad_norms, expected.grad_norms) for rank in outcomes), ""),
+        "loss": (worst([_relative(rank.losses + rank.mtp_losses, expected.losses + expected.mtp_losses)
+                        for rank in outcomes]), ""),
+        "grad norm": (worst([_relative(rank.grad_norms, expected.grad_norms) for rank in outcomes]), ""),
     }
     for kind in ("gradients", "weights"):
         ours, copies = whole([getattr(rank, kind) for rank in outcomes])
@@ -96,10 +104,27 @@ def _distances(outcomes: tuple[Outcome, ...], expected: Outcome) -> dict[str, tu
         assert ours.keys() == theirs.keys()
         apart = {name: relative_distance(ours[name], theirs[name]) for name in theirs}
         for what, values in ((kind, apart), (f"copies of {kind}", copies)):
-            worst = max(values, key=lambda name: values[name])
-            reached[what] = (values[worst], worst)
+            farthest = worst(list(values.values()))
+            reached[what] = farthest, next(name for name in values if worst([values[name]]) == farthest)
     return reached
 
 
 def _relative(values: list[float], expected: list[float]) -> float:
-    return max(abs(a - b) / abs(b) for a, b in zip(values, expected, strict=True))
+    return worst([abs(a - b) / abs(b) for a, b in zip(values, expected, strict=True)])
+
+
+@pytest.mark.parametrize("where", ["losses", "grad_norms", "gradients", "weights"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_nan_anywhere_is_too_far(where: str, rank: int):
+    clean = Outcome(losses=[1.0, 1.0], mtp_losses=[1.0, 1.0], grad_norms=[1.0, 1.0], sums=[], num_packs=1,
+                    gradients=[_piece("a", 1.0), _piece("b", 1.0)], weights=[_piece("a", 1.0), _piece("b", 1.0)])
+    spoiled = {"losses": [1.0, math.nan], "grad_norms": [1.0, math.nan]}.get(
+        where, [_piece("a", 1.0), _piece("b", math.nan)])
+    outcomes = [clean, clean]
+    outcomes[rank] = replace(clean, **{where: spoiled})
+    assert max(value for value, _ in _distances((clean, clean), clean).values()) == 0
+    assert [value for value, _ in _distances(tuple(outcomes), clean).values() if not value < BOUND]
+
+
+def _piece(name: str, value: float) -> Shard:
+    return Shard(name, torch.full((2,), value), 0, 1, None, False)

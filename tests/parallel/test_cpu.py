@@ -5,9 +5,11 @@ import sys
 
 import pytest
 import torch
+import torch.distributed as dist
 
 import r1mega.parallel  # noqa: F401  opens the door where there is no GPU
 from r1mega.parallel.cpu import FACTORIES, open_door
+from tests.ranks import run_ranks
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the door stays shut")
 
@@ -46,6 +48,22 @@ def test_opening_twice_wraps_once():
     wrapped = {name: getattr(torch, name) for name in FACTORIES}
     open_door()
     assert all(getattr(torch, name) is function for name, function in wrapped.items())
+
+
+def gather_unlike_pieces() -> tuple[list[float], list[float]]:
+    """Rank 0 brings one row, rank 1 three; the gradient is what both ranks say of a piece, added up."""
+    from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
+
+    group, rank = dist.group.WORLD, dist.get_rank()
+    rows = torch.tensor([[1.0], [2.0], [3.0], [4.0]])[slice(0, 1) if rank == 0 else slice(1, 4)].requires_grad_()
+    whole = gather_from_sequence_parallel_region(rows, group=group, output_split_sizes=[1, 3])
+    (whole[:, 0] * torch.tensor([1.0, 10.0, 100.0, 1000.0]) * (rank + 1)).sum().backward()
+    return whole[:, 0].tolist(), rows.grad[:, 0].tolist()
+
+
+def test_gloo_gathers_pieces_of_unlike_sizes_and_their_gradients():
+    whole = [1.0, 2.0, 3.0, 4.0]
+    assert run_ranks(gather_unlike_pieces, 2, init="gloo") == [(whole, [3.0]), (whole, [30.0, 300.0, 3000.0])]
 
 
 @pytest.mark.parametrize("module", ["r1mega.model", "r1mega.rollout", "r1mega.training.learner", "r1mega.stage.rl",
