@@ -113,7 +113,7 @@ def grpo_terms(log_probs_T: Tensor, entropy_T: Tensor, tokens: GrpoTokens, optio
         clipped_T |= negative_T & (ratio_T > options.dual_clip)
         value_T = torch.where(negative_T, value_T.clamp(max=options.dual_clip), value_T)
     scale_T = -advantages_T if tokens.importance_T is None else -advantages_T * used(tokens.importance_T)
-    loss_T = scale_T * value_T
+    loss_T = scale_T * value_T.masked_fill((advantages_T == 0) & value_T.isinf(), 0)  # no 0 times infinity
     # The derivative of bounded_exp. What is clipped is put to 0 before it is multiplied: no 0 times infinity.
     slope_T = scale_T * log_ratio_T.masked_fill(clipped_T, 0).clamp(max=BOUND).exp().masked_fill(clipped_T, 0)
 

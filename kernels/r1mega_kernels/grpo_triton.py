@@ -127,7 +127,7 @@ def _terms_kernel(inputs, outputs, numbers, tokens, ESTIMATOR: tl.constexpr, BLO
     scale = -advantage
     if importance is not None:
         scale *= _numbers(importance, token, used)
-    loss = scale * value
+    loss = scale * tl.where((advantage == 0) & (value == float("inf")), 0.0, value)  # no 0 times infinity
     slope = scale * tl.where(clipped, 0.0, slope)
 
     kl = tl.zeros((BLOCK,), tl.float32)

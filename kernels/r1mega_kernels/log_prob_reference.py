@@ -57,8 +57,8 @@ def backward(
 
 def scale_rows(gradient_TV: Tensor, factors_T: Tensor) -> None:
     """gradient[t] *= factor[t], in place; a row whose factor is 1 is not touched."""
-    for row in (factors_T != 1).nonzero()[:, 0].tolist():
-        gradient_TV[row] *= factors_T[row].to(gradient_TV.dtype)
+    rows = (factors_T != 1).nonzero()[:, 0]
+    gradient_TV[rows] = (gradient_TV[rows] * factors_T[rows, None]).to(gradient_TV.dtype)
 
 
 def _local_stats(logits_TK: Tensor, local_T: Tensor, temperature: float) -> Tensor:

@@ -88,6 +88,11 @@ def test_equals_the_fp64_reference(ratio: str, kl_estimator: str, dual_clip: flo
     assert_equals_the_reference(log_probs, entropy, tokens._replace(**dict.fromkeys(absent)), options)
 
 
+def test_an_advantage_of_0_costs_nothing_even_where_the_old_policy_ruled_the_token_out():
+    result = loss_and_slope([math.inf, 100.0], [0.0, 0.0], GrpoOptions())
+    assert [value.tolist() for value in result[:2]] == [[0, 0], [0, 0]]
+
+
 def test_both_signs_of_the_advantage_on_both_sides_of_the_clip():
     cases = [  # ratio, advantage, loss, slope
         (1.0, 2.0, -2.0, -2.0),  # on policy

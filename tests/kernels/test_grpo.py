@@ -243,6 +243,11 @@ def test_without_old_log_probs_the_policy_is_the_old_one():
     assert result.loss.tolist() == [-2, 3] and log_probs.grad.tolist() == [-2, 3]
 
 
+def test_an_advantage_of_0_costs_nothing_even_where_the_old_policy_ruled_the_token_out():
+    loss, slope = loss_and_slope(torch.tensor([float("inf"), 100.0]), torch.zeros(2))
+    assert loss.tolist() == [0, 0] and slope.tolist() == [0, 0]
+
+
 def test_a_huge_kl_stays_finite_with_its_gradient():
     log_probs = torch.tensor([-500.0], requires_grad=True)
     result = grpo_of(log_probs, torch.tensor([-500.0]), torch.tensor([0.0]), torch.zeros(1), GrpoOptions(kl_coef=1.0))
