@@ -5,30 +5,33 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-RL = """
-extends = {tiny}
-stage = "rl"
-name = {name}
-runs_dir = {runs}
-unset = ["pretrain"]
-
+DATA = """
 [data]
 heldout_problems = 8
 max_prompt_tokens = 64
 [[data.sources]]
 kind = "reasoning_gym"
 task = "chain_sum"
-options = {{ min_terms = 2, max_terms = 2, min_digits = 1, max_digits = 1 }}
+options = { min_terms = 2, max_terms = 2, min_digits = 1, max_digits = 1 }
 size = 60
+"""
 
+
+RL = """
+extends = {tiny}
+stage = "rl"
+name = {name}
+runs_dir = {runs}
+unset = ["pretrain"]
+{data}
 [rollout]
 problems_per_step = 4
 group_size = 4
-max_new_tokens = 8
+max_new_tokens = {tokens}
 slots = 8
 
 [algorithm]
-mini_batches = 2
+mini_batches = 4
 reference_interval = 2
 
 [evaluation]
@@ -55,6 +58,9 @@ keep = 3
 console = "plain"
 tensorboard = false
 samples_per_step = 1
+
+[start]
+{start}
 """
 
 
@@ -63,41 +69,39 @@ extends = {tiny}
 name = "base"
 runs_dir = {runs}
 unset = ["rollout"]
-
-[data]
-heldout_problems = 8
-max_prompt_tokens = 64
-[[data.sources]]
-kind = "reasoning_gym"
-task = "chain_sum"
-options = {{ min_terms = 2, max_terms = 2, min_digits = 1, max_digits = 1 }}
-size = 60
-
+{data}
 [pretrain]
-documents_per_step = 8
+documents_per_step = 16
+styles = {{ worked = 0.5, chatter = 0.5 }}
 
 [optimizer]
-warmup_steps = 1
+min_lr = 3e-3
+warmup_steps = 2
 
 [train]
-steps = 2
+steps = {steps}
 
 [log]
 tensorboard = false
 """
 
 
-def write_base_recipe(folder: Path) -> Path:
-    """folder/base.toml, two steps of pretraining on two ranks."""
+def write_base_recipe(folder: Path, steps: int = 2) -> Path:
+    """folder/base.toml, pretraining on two ranks. After 40 steps most samples are well-formed."""
     path = folder / "base.toml"
-    path.write_text(BASE.format(tiny=json.dumps(str(ROOT / "configs/tiny/base.toml")),
+    path.write_text(BASE.format(tiny=json.dumps(str(ROOT / "configs/tiny/base.toml")), data=DATA, steps=steps,
                                 runs=json.dumps(str(folder / "runs"))))
     return path
 
 
-def write_rl_recipe(folder: Path, name: str, *, steps: int = 5, every: int = 1) -> Path:
-    """folder/NAME.toml, an RL run of random weights on two ranks, into folder/runs."""
+def write_rl_recipe(folder: Path, name: str, *, steps: int = 5, every: int = 1, start: str = "") -> Path:
+    """folder/NAME.toml, an RL run on two ranks, into folder/runs.
+
+    `start` is a line of its section [start]. Without one the weights are random, so no answer is right or well-formed:
+    all rewards are 0 and the policy term with them, and a few tokens a sample will do.
+    """
     path = folder / f"{name}.toml"
-    path.write_text(RL.format(tiny=json.dumps(str(ROOT / "configs/tiny/base.toml")), name=json.dumps(name),
-                              runs=json.dumps(str(folder / "runs")), steps=steps, every=every))
+    path.write_text(RL.format(tiny=json.dumps(str(ROOT / "configs/tiny/base.toml")), name=json.dumps(name), data=DATA,
+                              runs=json.dumps(str(folder / "runs")), steps=steps, every=every, start=start,
+                              tokens=24 if start else 8))
     return path
