@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 
 import torch
@@ -15,6 +16,7 @@ from r1mega.config import LayoutConfig, UserError
 from r1mega.parallel.signals import Forwarding, environment
 
 RANK_MODULE = "r1mega.parallel.rank"
+SAID = "R1MEGA_SAID"  # where ranks mark what has been said to the user: a folder, in their environment
 SLURM_PORT = 29_500  # first port tried for the rendezvous; the job id shifts it, so that two jobs on a node differ
 
 
@@ -71,7 +73,8 @@ def _spawn(function: str, arguments: Mapping[str, object], num_ranks: int) -> No
                           rdzv_endpoint="localhost:0", run_id=f"r1mega-{os.getpid()}", max_restarts=0,
                           monitor_interval=0.2, signals_to_handle="SIGQUIT")
     command = ["-m", RANK_MODULE, function, json.dumps(dict(arguments))]
-    with environment(_rank_environment(num_ranks)), Forwarding(RANK_MODULE) as signals:
+    with (tempfile.TemporaryDirectory(prefix="r1mega-") as said, Forwarding(RANK_MODULE) as signals,
+          environment(_rank_environment(num_ranks) | {SAID: said})):
         try:
             elastic_launch(config, sys.executable)(*command)
         except ChildFailedError as error:

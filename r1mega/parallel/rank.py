@@ -1,14 +1,15 @@
 """`python -m r1mega.parallel.rank package.module:function JSON`: one rank started by `launch`."""
 
 import ctypes
+import hashlib
 import json
 import os
 import signal
 import sys
-import time
+from pathlib import Path
 
 from r1mega.config import UserError
-from r1mega.parallel.launch import call
+from r1mega.parallel.launch import SAID, call
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -19,13 +20,22 @@ def main() -> int:
     try:
         call(sys.argv[1], json.loads(sys.argv[2]))
     except UserError as error:
-        if os.environ.get("RANK", "0") != "0":
-            time.sleep(3)  # mostly every rank meets the same mistake: rank 0 says it, and the launcher ends the rest
-        print(f"r1mega: {error}", file=sys.stderr, flush=True)
+        if _first_to_say(str(error)):
+            print(f"r1mega: {error}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _first_to_say(text: str) -> bool:
+    """Mostly every rank meets the same mistake: one of them says it."""
+    place = Path(os.environ[SAID]) / hashlib.sha256(text.encode()).hexdigest()[:16]
+    try:
+        place.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _end_with_launcher() -> None:
