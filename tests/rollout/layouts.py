@@ -77,28 +77,6 @@ def sample_all(cases: list[Case]) -> list[tuple[dict[int, Completion], dict[int,
     return results
 
 
-def sample_apart(layouts: list[dict[str, int]]) -> list[list[Completion]]:
-    """For every layout: this rank's completions, by Megatron's token exchange, where the second replica has fewer.
-
-    Prompts of one token in one row, so that every pass has one token on every rank: gloo cannot join unequal slices.
-    """
-    from megatron.core import parallel_state
-
-    from r1mega.model import build_policy
-    from r1mega.parallel import start
-    from r1mega.rollout import Engine, Sampling
-
-    results = []
-    for layout in layouts:
-        groups = start(LayoutConfig(**layout), seed=0)
-        chunks = build_policy(MODEL, groups, seed=3)
-        asked = [SampleRequest((20 + index,), index) for index in range(3 - 2 * groups.dp_rank)]
-        engine = Engine(chunks, groups, MODEL, 1, expert_bytes=0)
-        results.append(engine.generate(asked, Sampling(max_new_tokens=5, stop_ids=STOPS)))
-        parallel_state.destroy_model_parallel()
-    return results
-
-
 def trainer_log_probs(chunks: list, groups: Any, asked: list[SampleRequest],
                       completions: dict[int, Completion], temperature: float) -> dict[int, list[float]]:
     """From the trainer's own pass over prompt and completion, without a cache."""

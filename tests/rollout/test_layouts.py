@@ -3,11 +3,12 @@
 import pytest
 
 from tests.ranks import run_ranks
-from tests.rollout.layouts import STOPS, Case, requests, sample_all, sample_apart
+from tests.rollout.layouts import STOPS, Case, requests, sample_all
 
 DISPATCHED = {"expert_bytes": 0}  # experts are not copied: tokens travel to them
 TP2, PP2 = {"tensor_parallel": 2}, {"pipeline_parallel": 2}
 EP2 = {"data_parallel": 2, "expert_parallel": 2}
+ETP2 = {"data_parallel": 2, "expert_tensor_parallel": 2}  # each expert is cut over two replicas
 
 ONE_RANK = {
     "plain": Case(),
@@ -31,6 +32,9 @@ TWO_RANKS = {
     "ep2 dispatched": Case(EP2, engine=DISPATCHED),
     "ep2, nothing for one replica": Case(EP2, all_to_first=True),
     "ep2 dispatched, nothing for one replica": Case(EP2, all_to_first=True, engine=DISPATCHED),
+    "etp2": Case(ETP2),
+    "etp2 dispatched": Case(ETP2, engine=DISPATCHED),
+    "etp2 dispatched, nothing for one replica": Case(ETP2, all_to_first=True, engine=DISPATCHED),
     "pp2": Case(PP2, yarn=True),
     "pp2 vpp2": Case(PP2 | {"virtual_stages": 2}),
 }
@@ -81,14 +85,6 @@ def test_samples_depend_on_seed_and_prompt_alone(results, name):
             assert completion.finish == expected[index].finish
             seen.add(index)
     assert seen == set(range(ALL[name].num_requests))
-
-
-def test_replicas_that_share_experts_slices_keep_in_step():
-    """Each expert is cut over two replicas (no expert parallelism): the first still samples when the second is done."""
-    expected, = run_ranks(sample_apart, 1, [{}])[0]
-    first, second = run_ranks(sample_apart, 2, [{"data_parallel": 2, "expert_tensor_parallel": 2}])
-    assert [completion.token_ids for completion in first[0]] == [completion.token_ids for completion in expected]
-    assert [completion.token_ids for completion in second[0]] == [expected[0].token_ids]
 
 
 def test_samples_are_varied(results):
