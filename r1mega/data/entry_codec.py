@@ -7,6 +7,7 @@ compares tuples), so plain JSON would change scores. Such values are written as 
 
 import datetime
 import enum
+import fractions
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,8 @@ def encode_value(value: Any) -> Any:
             return {str(key): encode_value(item) for key, item in value.items()}
         case Mapping():
             return {"%dict": [[encode_value(key), encode_value(item)] for key, item in value.items()]}
+        case fractions.Fraction():
+            return {"%fraction": [value.numerator, value.denominator]}
         case datetime.datetime():
             return {"%datetime": value.isoformat()}
         case datetime.date():
@@ -55,6 +58,8 @@ def decode_value(value: Any) -> Any:
         match tag:
             case "%tuple":
                 return tuple(decode_value(item) for item in inner)
+            case "%fraction":
+                return fractions.Fraction(*inner)
             case "%set":
                 return {decode_value(item) for item in inner}
             case "%dict":

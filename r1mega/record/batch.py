@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TrainSample:
-    """One token sequence with what the loss needs. All per-token tuples have length N, aligned with `token_ids`.
+    """One token sequence with what the loss needs. All per-token sequences have length N, aligned with `token_ids`.
 
     Entry t of `loss_mask` and of every array in `per_token` speaks about token t itself (how it was predicted
     from tokens < t); entry 0 is never trained on, since nothing precedes it.
     """
 
-    token_ids: tuple[int, ...]  # N
-    loss_mask: tuple[int, ...]  # N of 0/1
-    per_token: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # name -> N, e.g. old_log_probs
+    token_ids: Sequence[int]  # N
+    loss_mask: Sequence[int]  # N of 0/1
+    per_token: Mapping[str, Sequence[float]] = field(default_factory=dict)  # name -> N, e.g. old_log_probs
     per_sample: Mapping[str, float] = field(default_factory=dict)  # name -> value, e.g. advantage
 
 

@@ -36,6 +36,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
     "grad_norm": Metric("gradient norm", "number", "norm of the gradient before clipping"),
     "lr": Metric("learning rate", "small", "learning rate"),
     "bad_steps": Metric("bad steps", "count", "steps skipped so far for a non-finite loss or gradient"),
+    "failed_checkpoints": Metric("failed checkpoints", "count", "checkpoints this process could not write"),
     "expert_imbalance": Metric(
         "expert imbalance", "number",
         "tokens of the busiest expert over the mean of all experts; 1 is even"),

@@ -1,6 +1,6 @@
 """What comes back from sampling, and what the rewards say of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,8 +19,8 @@ class SampleRequest:
 class Completion:
     """A sampled continuation. A natural end includes its stop token; a cut one has none."""
 
-    token_ids: tuple[int, ...]  # R tokens, the prompt not included
-    log_probs: tuple[float, ...]  # R values: log p of each token under the sampling temperature, before top-k/top-p
+    token_ids: Sequence[int]  # R tokens, the prompt not included
+    log_probs: Sequence[float]  # R values: log p of each token under the sampling temperature, before top-k/top-p
     finish: Literal["stop", "length"]
 
 

@@ -90,6 +90,7 @@ class Bench:
         save = step % self.recipe.checkpoint.every == 0 or last or self.stop_asked
         if self.log is not None:
             record = self.log.append({"step": step, "stage": self.recipe.stage, "bad_steps": self.progress.bad_steps,
+                                      "failed_checkpoints": self.store.failed_writes,
                                       **metrics, "checkpoint_s": self._waited})
             self.console.step(record)
         begun = time.monotonic()

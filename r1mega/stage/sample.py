@@ -68,7 +68,8 @@ def sample_on_rank(model: str, questions: list[str], layout: dict, how: dict) ->
 
 def _answerer(folder: Path, groups: Groups, how: Asking) -> Callable[[str], list[str]]:
     """What answers one question with the model of `folder`."""
-    config, tokenizer, template = read_model_config(folder), Tokenizer.load(folder / "tokenizer"), template_of(folder)
+    config, tokenizer = read_model_config(folder), Tokenizer.load(folder / "tokenizer")
+    template = None if how.raw else template_of(folder)
     chunks = build_policy(config, groups, PolicySettings())
     load_model_folder(folder, chunks, groups)
     engine = Engine(chunks, groups, config, slots=how.num_samples)

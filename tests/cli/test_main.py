@@ -1,7 +1,6 @@
 """The command itself: instant, and mistakes in one line."""
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -30,22 +29,13 @@ def test_help_imports_neither_torch_nor_pydantic() -> None:
     assert not {"pydantic", "jinja2", *HEAVY} & imported_by("--help")
 
 
-LIGHT = [*([name, "--help"] for name in COMMANDS), ["show", ZERO], ["run", ZERO, "--dry-run"]]
+LIGHT = [*([name, "--help"] for name in COMMANDS), ["show", ZERO]]
 
 
 @pytest.mark.parametrize("command", LIGHT,
                          ids=lambda words: "-".join([words[0], words[-1].lstrip("-").rpartition("/")[2]]))
-def test_help_show_and_dry_run_import_no_torch(command: list[str]) -> None:
+def test_help_and_show_import_no_torch(command: list[str]) -> None:
     assert not set(HEAVY) & imported_by(*command)
-
-
-def test_help_takes_less_than_half_a_second_of_processor_time() -> None:
-    before = os.times()
-    words = [sys.executable, "-m", "r1mega.cli.main", "--help"]
-    shown = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
-    after = os.times()
-    assert all(name in shown.stdout for name in COMMANDS)
-    assert after.children_user - before.children_user + after.children_system - before.children_system < 0.5
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -1,6 +1,7 @@
 """Problems from every kind of source, and the split into training and held-out ones."""
 
 import datetime
+import fractions
 import json
 import random
 from pathlib import Path
@@ -69,6 +70,7 @@ def test_an_option_that_is_an_enum_is_given_by_its_name():
         {"a", "b"},
         {"%tuple": [1]},
         {"%set": 1, "b": 2},
+        fractions.Fraction(1, 3),
         datetime.date(2024, 2, 29),
         datetime.datetime(2024, 2, 29, 1, 2, 3),
         datetime.time(23, 59, 59, 7),

@@ -70,8 +70,8 @@ def test_samples_carry_their_groups_advantage_and_their_own_log_probs():
               for problem, totals in ((Problem("t", "a", "1"), (3.0, 1.0)), (Problem("t", "b", "1"), (2.0, 2.0)))]
     samples = train_samples(groups, recipe().algorithm)
     assert [round(sample.per_sample["advantage"], 5) for sample in samples] == [1.0, -1.0, 0.0, 0.0]
-    assert samples[1].token_ids == (5, 6, 4, 7, 8) and samples[1].loss_mask == (0, 0, 0, 1, 1)
-    assert samples[1].per_token["sampler_log_probs"] == (0, 0, 0, -0.5, -0.5)
+    assert [*samples[1].token_ids] == [5, 6, 4, 7, 8] and [*samples[1].loss_mask] == [0, 0, 0, 1, 1]
+    assert [*samples[1].per_token["sampler_log_probs"]] == [0, 0, 0, -0.5, -0.5]
 
 
 @pytest.mark.parametrize("bench", [("algorithm.old_log_probs=trainer",), ("algorithm.old_log_probs=sampler",)],
