@@ -11,6 +11,7 @@ from r1mega.config.data import DATA_ENDINGS, ChatTemplate, FilesSource, Reasonin
 from r1mega.config.error import Mistake
 from r1mega.config.paths import check_run_folder, check_run_folder_can_be_made
 from r1mega.config.recipe import Recipe
+from r1mega.config.sft import SampleFiles
 
 SHAPE_FREE = {"init_std", "max_context"}  # a model may differ in these from the one it starts from
 
@@ -38,6 +39,10 @@ def check_files(recipe: Recipe) -> Iterator[Mistake]:
         if isinstance(source, FilesSource):
             for number, path in enumerate(source.paths):
                 yield from _check_data_file(f"data.sources.{index}.paths.{number}", Path(path))
+    for index, source in enumerate(recipe.sft.sources if recipe.sft is not None else ()):
+        if isinstance(source, SampleFiles):
+            for number, path in enumerate(source.paths):
+                yield from _check_data_file(f"sft.sources.{index}.paths.{number}", Path(path))
     yield from check_run_folder_can_be_made(recipe)
 
 
@@ -60,14 +65,21 @@ def _check_stage(recipe: Recipe) -> Iterator[Mistake]:
         yield Mistake("rollout", 'is missing, and stage="rl" samples; add [rollout] with max_new_tokens = 256')
     if recipe.stage == "pretrain" and recipe.pretrain is None:
         yield Mistake("pretrain", 'is missing, and stage="pretrain" needs it; add it with documents_per_step = 256')
-    if recipe.stage == "rl" and recipe.pretrain is not None:
-        yield Mistake("pretrain", 'has no meaning for stage="rl"; take the section out, or use stage = "pretrain"')
+    if recipe.stage == "sft" and recipe.sft is None:
+        yield Mistake("sft", 'is missing, and stage="sft" needs it; add [[sft.sources]] with kind, name and paths')
+    for name in ("pretrain", "sft"):
+        if recipe.stage != name and getattr(recipe, name) is not None:
+            yield Mistake(name, f'has no meaning for stage="{recipe.stage}"; take the section out, or use stage = '
+                                f'"{name}"')
+    if recipe.stage != "sft" and recipe.train.steps is None:
+        yield Mistake("train.steps", "is missing; legal: a whole number >= 1; add it under [train]")
     if recipe.start.model is not None and recipe.start.recipe is not None:
         yield Mistake("start.model", "start.recipe is set too, and weights come from one place; keep one of them "
                                      "(start.recipe=none on the command line takes the other out)")
-    if recipe.evaluation.every > 0 and recipe.rollout is None:
+    heldout_loss = recipe.sft is not None and recipe.sft.heldout_samples > 0
+    if recipe.evaluation.every > 0 and recipe.rollout is None and not heldout_loss:
         yield Mistake("evaluation.every", "evaluations sample, and there is no [rollout]; use 0, or add [rollout]")
-    if recipe.evaluation.every > 0 and recipe.data.heldout_problems == 0:
+    if recipe.evaluation.every > 0 and recipe.data.heldout_problems == 0 and not heldout_loss:
         yield Mistake("evaluation.every", "evaluations use held-out problems, and data.heldout_problems=0; use 0, or "
                                           "set data.heldout_problems = 256")
     if recipe.stage == "rl" and recipe.reward.accuracy == 0 and recipe.reward.format == 0:
@@ -80,6 +92,9 @@ def _check_lengths(recipe: Recipe) -> Iterator[Mistake]:
         reach = int(model.yarn.factor * model.yarn.original_context)
         yield Mistake("model.max_context", f"is beyond model.yarn's factor x original_context = {reach}; use at most "
                                            f"{reach}, or a larger model.yarn.factor")
+    if recipe.sft is not None and recipe.sft.max_tokens is not None and recipe.sft.max_tokens > model.max_context:
+        yield Mistake("sft.max_tokens", f"is more than model.max_context={model.max_context}; use at most that, or a "
+                                        "larger model.max_context")
     prompt = recipe.data.max_prompt_tokens
     if rollout is not None and prompt + rollout.max_new_tokens > model.max_context:
         room = model.max_context - prompt
@@ -107,9 +122,14 @@ def _check_tokenizer(tokenizer: TokenizerConfig, recipe: Recipe) -> Iterator[Mis
 
 
 def _check_template(template: ChatTemplate) -> Iterator[Mistake]:
-    key = "tokenizer.template.prompt"
+    yield from _check_prompt("tokenizer.template.prompt", template.prompt, template)
+    if template.next_prompt is not None:
+        yield from _check_prompt("tokenizer.template.next_prompt", template.next_prompt, template)
+
+
+def _check_prompt(key: str, prompt: str, template: ChatTemplate) -> Iterator[Mistake]:
     try:
-        names = jinja2.meta.find_undeclared_variables(jinja2.Environment().parse(template.prompt))
+        names = jinja2.meta.find_undeclared_variables(jinja2.Environment().parse(prompt))
     except jinja2.TemplateSyntaxError as error:
         yield Mistake(key, f"is not a jinja2 template ({error.message}); write {{{{ question }}}} for the question")
         return
@@ -117,7 +137,7 @@ def _check_template(template: ChatTemplate) -> Iterator[Mistake]:
         yield Mistake(key, "never shows the question; write {{ question }} where it belongs")
     if names - {"question"}:
         yield Mistake(key, f"uses '{min(names - {'question'})}', but only question is there; write {{{{ question }}}}")
-    if template.think_in_prompt and not template.prompt.rstrip().endswith(template.think_open):
+    if template.think_in_prompt and not prompt.rstrip().endswith(template.think_open):
         yield Mistake("tokenizer.template.think_in_prompt", "the prompt does not end with think_open="
                       f'"{template.think_open}"; use false, or end the prompt with it')
 
@@ -132,6 +152,9 @@ def _check_batches(recipe: Recipe) -> Iterator[Mistake]:
         yield Mistake("pretrain.documents_per_step", f"is less than layout.data_parallel={layout.data_parallel}, so "
                                                      "some replicas would read nothing; use at least "
                                                      f"{layout.data_parallel}")
+    if recipe.sft is not None and recipe.sft.samples_per_step < layout.data_parallel:
+        yield Mistake("sft.samples_per_step", f"is less than layout.data_parallel={layout.data_parallel}, so some "
+                                              f"replicas would train on nothing; use at least {layout.data_parallel}")
     if recipe.stage != "rl" or rollout is None:
         return
     if rollout.problems_per_step % layout.data_parallel:
@@ -164,7 +187,7 @@ def _check_data(recipe: Recipe) -> Iterator[Mistake]:
 def _check_training(recipe: Recipe) -> Iterator[Mistake]:
     if recipe.model.num_mtp_layers == 0 and recipe.train.mtp != "off":
         yield Mistake("train.mtp", 'model.num_mtp_layers=0, so there is nothing to train; use "off"')
-    if recipe.optimizer.warmup_steps > recipe.train.steps:
+    if recipe.train.steps is not None and recipe.optimizer.warmup_steps > recipe.train.steps:
         yield Mistake("optimizer.warmup_steps", f"is more than train.steps={recipe.train.steps}, so lr would never be "
                                                 f"reached; use at most {recipe.train.steps}")
     if recipe.pretrain is not None and not recipe.pretrain.styles:

@@ -77,6 +77,8 @@ class ChatTemplate(Section):
     answer_close: str = "</answer>"
     think_in_prompt: bool = False
     """The prompt already ends in `think_open`, so a well-formed completion starts inside it."""
+    next_prompt: str | None = None
+    """As `prompt`, for later questions of a conversation; without it, samples have one question each."""
 
     @model_validator(mode="after")
     def _tags_can_be_told_apart(self) -> "ChatTemplate":

@@ -10,6 +10,7 @@ from r1mega.config.layout import LayoutConfig
 from r1mega.config.model import ModelConfig
 from r1mega.config.rl import EvaluationConfig, GrpoConfig, RewardConfig, RolloutConfig
 from r1mega.config.section import RelativePath, Section
+from r1mega.config.sft import SftConfig
 from r1mega.config.training import CheckpointConfig, LogConfig, OptimizerConfig, TrainConfig
 
 
@@ -34,7 +35,7 @@ class StartConfig(Section):
 class Recipe(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Of the run folder; by default the file's path under configs/, e.g. tiny-zero."""
-    stage: Literal["pretrain", "rl"]
+    stage: Literal["pretrain", "sft", "rl"]
     seed: int = Field(0, ge=0, lt=2**31)
     runs_dir: str = "runs"
     start: StartConfig = StartConfig()
@@ -44,6 +45,7 @@ class Recipe(Section):
     data: DataConfig
     tokenizer: TokenizerConfig = TokenizerConfig()
     pretrain: PretrainConfig | None = None
+    sft: SftConfig | None = None
     rollout: RolloutConfig | None = None
     reward: RewardConfig = RewardConfig()
     algorithm: GrpoConfig = GrpoConfig()

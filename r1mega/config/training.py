@@ -30,7 +30,8 @@ class OptimizerConfig(Section):
 
 
 class TrainConfig(Section):
-    steps: int = Field(ge=1)
+    steps: int | None = Field(None, ge=1)
+    """Required, but for stage sft, where the data and sft.epochs make it."""
     precision: Literal["fp32", "bf16"] = "bf16"
     micro_batch_tokens: int = Field(ge=1)
     """A micro-batch is one pack of at most this many tokens (a longer sequence gets a pack of its own)."""
