@@ -1,10 +1,10 @@
 """Rollouts, rewards, the algorithm and the evaluation."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from r1mega.config.section import Section
+from r1mega.config.section import RelativePath, Section
 
 
 class RolloutConfig(Section):
@@ -66,8 +66,28 @@ class GrpoConfig(Section):
     """So many steps in a row with every group left out end the run."""
 
 
+class SuitesConfig(Section):
+    """What `r1mega evaluate --recipe` asks a finished model. Defaults are DeepSeek-R1's (arXiv 2501.12948)."""
+
+    paths: list[Annotated[str, RelativePath()]] = []
+    """Files of suites, e.g. configs/suites/aime-2024.toml."""
+    samples: int | None = Field(None, ge=1)
+    """Of each problem; by default as many as the suite says."""
+    temperature: float = Field(0.6, ge=0)
+    """0 takes the likeliest token."""
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_new_tokens: int = Field(32768, ge=1)
+    """At most; less where the model's context ends before."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Of the samples, and of the order of options."""
+    slots: int = Field(64, ge=1)
+    """Sequences decoded at a time by one data-parallel replica."""
+    keep_texts: bool = False
+    """Keep every completion in the results, not only its answer."""
+
+
 class EvaluationConfig(Section):
-    """pass@1 on held-out problems, as the mean over samples."""
+    """pass@1 on held-out problems while training, as the mean over samples; suites for finished models."""
 
     every: int = Field(0, ge=0)
     """Steps between evaluations; 0: only if asked at the end."""
@@ -76,3 +96,4 @@ class EvaluationConfig(Section):
     samples: int = Field(1, ge=1)
     temperature: float = Field(1.0, gt=0)
     top_p: float = Field(1.0, gt=0, le=1)
+    suites: SuitesConfig = SuitesConfig()
