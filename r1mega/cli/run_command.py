@@ -28,9 +28,9 @@ def run(args: argparse.Namespace) -> None:
     if args.dry_run:
         from r1mega.stage.chain import chain
         from r1mega.stage.prepare import prepare_chain
-        prepare_chain(chain(resolved.recipe, Path(args.recipe)), write=False)
+        *_, link = prepare_chain(chain(resolved.recipe, Path(args.recipe)), write=False)
         print(dump_recipe(resolved), end="")
-        print(f"\n# {_plan(resolved.recipe)}")
+        print(f"\n# {_plan(link.recipe, link.data)}")
         return
     from r1mega.stage.run import run_recipe
     run_dir = run_recipe(resolved.recipe, Path(args.recipe))
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"report: {write_report([run_dir], None)}")
 
 
-def _plan(recipe: Recipe) -> str:
+def _plan(recipe: Recipe, data: str) -> str:
     ranks = recipe.layout.world_size
     return (f"{recipe.name}: {recipe.train.steps} steps of stage {recipe.stage} on {ranks} rank{'s' * (ranks > 1)}; "
-            "nothing was started")
+            f"{data}{'; ' * bool(data)}nothing was started")

@@ -1,12 +1,10 @@
 """Problems from local JSONL and parquet files."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from r1mega.config.data import DATA_ENDINGS, JSONL_ENDINGS, FilesSource
+from r1mega.config.data import FilesSource
 from r1mega.config.error import UserError
+from r1mega.data.file_rows import file_rows
 from r1mega.data.row import row_to_problem
 from r1mega.record import Problem
 
@@ -16,76 +14,9 @@ def file_problems(source: FilesSource, base_dir: Path, where: str) -> list[Probl
     problems = []
     for text in source.paths:
         path = base_dir / text
-        if not path.exists():
-            raise UserError(f"{where}: paths={text!r}: no such file ({path}); paths are relative to the "
-                            "recipe")
-        if path.is_dir():
-            raise UserError(f"{where}: paths={text!r} is a folder; name its files (*.jsonl, *.parquet), or "
-                            "use kind=huggingface for a dataset folder")
-        if path.suffix in JSONL_ENDINGS:
-            rows = _jsonl_rows(path)
-        elif path.suffix == ".parquet":
-            rows = _parquet_rows(path)
-        else:
-            raise UserError(f"{where}: paths={text!r}: unknown ending {path.suffix!r}; "
-                            f"legal: {', '.join(DATA_ENDINGS)} (all but the last with one object a line)")
-        try:
-            found = [row_to_problem(row, source.fields, source.scorer, path.stem, origin) for origin, row in rows]
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror or error}); check its permissions and its "
-                            "disk") from None
+        found = [row_to_problem(row, source.fields, source.scorer, path.stem, origin)
+                 for origin, row in file_rows(text, base_dir, where)]
         if not found:
             raise UserError(f"{path}: no problems in it; remove it from {where}.paths, or fill it")
         problems += found
     return problems
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            origin = f"{path}:{number}"
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{origin}: byte {error.start + 1} is not UTF-8; save the file as UTF-8"
-                ) from None
-            if line.strip():
-                yield origin, _json_line(line, origin)
-
-
-def _json_line(line: str, origin: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        hint = ("; the file must hold one object a line, not one list over many lines"
-                if line.strip() in ("[", "{") else "; every line must be one JSON object")
-        raise UserError(f"{origin}: column {error.colno}: bad JSON ({error.msg}){hint}") from None
-    except RecursionError:
-        raise UserError(f"{origin}: JSON nested too deeply; a problem is one flat object a line") from None
-    except ValueError as error:  # an integer of thousands of digits
-        raise UserError(f"{origin}: bad JSON ({error}); write very long numbers as text") from None
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow  # 0.3 s, only paid for by recipes that name a parquet file
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(
-            f"{path}: not a readable parquet file ({_first_line(error)}); write it again"
-        ) from None
-    for number in range(table.num_rows):
-        origin = f"{path}: row {number + 1}"
-        try:
-            (row,) = table.slice(number, 1).to_pylist()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{origin}: byte {error.start + 1} of a text is not UTF-8; write the file with UTF-8 "
-                            "texts") from None
-        yield origin, row
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

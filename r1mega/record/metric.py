@@ -25,13 +25,15 @@ class Metric(NamedTuple):
 
 METRICS: Mapping[str, Metric] = MappingProxyType({
     "step": Metric("step", "count", "optimizer phases done when the line was written; 0 before the first"),
-    "stage": Metric("stage", "text", "pretrain or rl"),
+    "stage": Metric("stage", "text", "pretrain, sft or rl"),
     "wall_s": Metric(
         "step time", "seconds",
         "seconds since the line before (the first: since the start); their sum is the run's time"),
     "tokens": Metric("tokens", "count", "tokens trained on in this step, over all ranks; in RL, tokens sampled"),
     "tokens_per_s": Metric("tokens/s", "count", "tokens over the seconds of the step"),
     "loss": Metric("loss", "small", "the loss that was minimised, mean over the step"),
+    "epoch": Metric("epoch", "number", "passes over the mix of samples done, in supervised fine-tuning"),
+    "samples": Metric("samples", "count", "samples trained on in this step, over all ranks"),
     "mtp_loss": Metric("MTP loss", "number", "loss of the multi-token-prediction layer, before its weight"),
     "grad_norm": Metric("gradient norm", "number", "norm of the gradient before clipping"),
     "lr": Metric("learning rate", "small", "learning rate"),
@@ -67,6 +69,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
         "share of right answers on held-out problems, mean over samples"),
     "heldout_pass_at_1_low": Metric("95% low", "percent", "lower end of its 95% confidence interval"),
     "heldout_pass_at_1_high": Metric("95% high", "percent", "upper end of its 95% confidence interval"),
+    "heldout_loss": Metric(
+        "held-out loss", "number",
+        "mean cross-entropy over the responses of held-out samples; so for every heldout_loss_<source>, "
+        "loss_<source> and tokens_<source>"),
     "heldout_format": Metric("held-out format", "percent", "mean format reward on held-out problems"),
     "heldout_response_tokens": Metric("held-out length", "count", "mean length of a held-out completion"),
     "heldout_problems": Metric("held-out problems", "count", "how many held-out problems"),

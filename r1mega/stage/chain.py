@@ -15,6 +15,8 @@ class Link:
     recipe: Recipe
     path: Path
     """The recipe's file."""
+    data: str = ""
+    """What the run trains on, in words, where its data decide how long it is."""
 
     @property
     def run_dir(self) -> Path:

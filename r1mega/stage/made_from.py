@@ -7,8 +7,10 @@ from pathlib import Path
 
 from r1mega.config import Recipe
 from r1mega.config.data import FilesSource, HuggingFaceSource
+from r1mega.config.sft import SampleFiles, SampleSet
 
-FIELDS = {"data": True, "tokenizer": True, "pretrain": True, "rollout": {"problems_per_step"}, "model": {"vocab_size"}}
+FIELDS = {"data": True, "tokenizer": True, "pretrain": True, "sft": True, "rollout": {"problems_per_step"},
+          "model": {"vocab_size", "max_context"}}
 
 
 def made_from(recipe: Recipe, base_dir: Path, origin: str | None) -> str:
@@ -27,10 +29,10 @@ def changed_file(stamp: Path, wanted: str) -> str | None:
 
 
 def _files(recipe: Recipe, base_dir: Path) -> Iterator[Path]:
-    for source in recipe.data.sources:
-        if isinstance(source, FilesSource):
+    for source in (*recipe.data.sources, *(recipe.sft.sources if recipe.sft is not None else ())):
+        if isinstance(source, FilesSource | SampleFiles):
             yield from (base_dir / path for path in source.paths)
-        elif isinstance(source, HuggingFaceSource):
+        elif isinstance(source, HuggingFaceSource | SampleSet):
             yield from _below(base_dir / source.path)
     if recipe.tokenizer.path is not None:
         yield from _below(Path(recipe.tokenizer.path))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from r1mega.config import Recipe, UserError
@@ -22,11 +22,13 @@ from r1mega.data import (
 )
 from r1mega.data.chat_template import save_template
 from r1mega.data.corpus import check_styles, document
+from r1mega.data.sft_store import SampleStore
 from r1mega.data.split import same_question
 from r1mega.record import Problem
 from r1mega.stage.chain import Link, checkpoints
 from r1mega.stage.made_from import changed_file, made_from
 from r1mega.stage.same_run import check_same_run
+from r1mega.stage.sft_data import FOLDER, describe, prepare_samples, sample_texts, with_steps
 
 TOKENIZER_TEXTS = 2000  # enough to meet every character and every recurring word
 NAMES = ("train.jsonl", "heldout.jsonl")
@@ -40,6 +42,8 @@ class Prepared:
     heldout: PromptSet
     tokenizer: Tokenizer
     tokenizer_dir: Path
+    samples: SampleStore | None = None
+    """Of a supervised stage."""
 
 
 @dataclass(frozen=True)
@@ -57,31 +61,35 @@ class Origin:
         return hashlib.sha256("\0".join([words, *sorted(self.questions)]).encode()).hexdigest()
 
 
-def prepare_chain(links: Sequence[Link], write: bool = True) -> None:
-    """Make or find the data and the tokenizer of every run of a chain. `write` False: only make and check.
+def prepare_chain(links: Sequence[Link], write: bool = True) -> list[Link]:
+    """Make or find the data and the tokenizer of every run of a chain. `write` False: only make and check. The links
+    come back with the number of steps where the data decide it.
 
     Raises UserError for whatever is wrong with sources, template, tokenizer or prompts, and where a run was started
     with another recipe or other data.
     """
-    origin = None
+    origin, planned = None, []
     for link in links:
         check_same_run(link.recipe, link.run_dir)
         try:
-            origin = _prepare(link, origin, write)
+            origin, samples = _prepare(link, origin, write)
+            planned.append(link if samples is None else replace(
+                link, recipe=with_steps(link.recipe, samples), data=describe(link.recipe, samples)))
         except OSError as error:
             raise UserError(f"{error.filename or link.run_dir}: {error.strerror or error}; the run's data cannot be "
                             "kept there") from None
+    return planned
 
 
 def load_prepared(recipe: Recipe, run_dir: Path) -> Prepared:
     """Read what `prepare_chain` wrote."""
     tokenizer = Tokenizer.load(run_dir / "tokenizer")
     train, heldout = (_encode(recipe, problems, tokenizer) for problems in _read(run_dir))
-    return Prepared(train, heldout, tokenizer, run_dir / "tokenizer")
+    return Prepared(train, heldout, tokenizer, run_dir / "tokenizer", _read_samples(run_dir) if recipe.sft else None)
 
 
-def _prepare(link: Link, origin: Origin | None, write: bool) -> Origin:
-    """One run's share of `prepare_chain`; what the next run has from it."""
+def _prepare(link: Link, origin: Origin | None, write: bool) -> tuple[Origin, SampleStore | None]:
+    """One run's share of `prepare_chain`: what the next run has from it, and the samples of a supervised stage."""
     recipe, run_dir = link.recipe, link.run_dir
     if recipe.start.model is not None and not link.goes_on:
         origin = _origin_of(Path(recipe.start.model))
@@ -92,26 +100,34 @@ def _prepare(link: Link, origin: Origin | None, write: bool) -> Origin:
                         f"a new run of {recipe.name} (or remove {run_dir})")
     if stamp.exists() and (link.goes_on or stamp.read_text(encoding="utf-8") == wanted):
         problems, tokenizer = _read(run_dir), Tokenizer.load(run_dir / "tokenizer")
+        samples = _read_samples(run_dir) if recipe.sft else None
     else:
         problems = _problems(link, origin)
         tokenizer = _tokenizer(link, problems.train, origin)
         _check(recipe, problems, tokenizer, origin)
         if write:
             stamp.unlink(missing_ok=True)
+        samples = None if recipe.sft is None else prepare_samples(
+            recipe, link.path.parent, tokenizer, set(map(same_question, problems.heldout)),
+            run_dir / "data" / FOLDER if write else None)
+        if write:
             _write(run_dir, recipe, problems, tokenizer)
             stamp.write_text(wanted, encoding="utf-8")
-    trained = frozenset(map(same_question, problems.train))
-    return Origin(tokenizer, trained if origin is None else trained | origin.questions, recipe.data, problems)
+    trained = frozenset(map(same_question, problems.train)) | (samples.questions() if samples else frozenset())
+    before = frozenset() if origin is None else origin.questions
+    return Origin(tokenizer, trained | before, recipe.data, problems), samples
 
 
 def _origin_of(model: Path) -> Origin:
     """What a model folder tells of the run it is from; of a checkpoint that lies in its run's folder, all."""
     has_tokenizer = (model / "tokenizer" / "tokenizer.json").is_file()
-    run_dir, trained = model.resolve().parent.parent, []
+    run_dir, trained = model.resolve().parent.parent, frozenset()
     if (run_dir / "data" / "made_from.json").is_file():
-        trained = _read(run_dir).train
+        trained = frozenset(map(same_question, _read(run_dir).train))
+        if (run_dir / "data" / FOLDER).is_dir():
+            trained |= _read_samples(run_dir).questions()
     tokenizer = Tokenizer.load(model / "tokenizer") if has_tokenizer else None
-    return Origin(tokenizer, frozenset(map(same_question, trained)))
+    return Origin(tokenizer, trained)
 
 
 def _problems(link: Link, origin: Origin | None) -> Split:
@@ -163,6 +179,8 @@ def _tokenizer(link: Link, problems: Sequence[Problem], origin: Origin | None) -
     for number, problem in enumerate(problems[:TOKENIZER_TEXTS]):
         prompt = render_prompt(template, problem.question)
         texts.append(prompt + document(problem, styles, template, random.Random(number)))
+    if recipe.sft is not None:
+        texts += sample_texts(recipe, link.path.parent, TOKENIZER_TEXTS)
     return train_tokenizer(texts, recipe.tokenizer.vocab_size or recipe.model.vocab_size, template)
 
 
@@ -173,6 +191,10 @@ def _write(run_dir: Path, recipe: Recipe, problems: Split, tokenizer: Tokenizer)
     for name, chosen in zip(NAMES, problems, strict=True):
         lines = [json.dumps(asdict(problem) | {"metadata": dict(problem.metadata)}) + "\n" for problem in chosen]
         (run_dir / "data" / name).write_text("".join(lines), encoding="utf-8")
+
+
+def _read_samples(run_dir: Path) -> SampleStore:
+    return SampleStore.open(run_dir / "data" / FOLDER)
 
 
 def _read(run_dir: Path) -> Split:

@@ -19,11 +19,12 @@ def run_recipe(recipe: Recipe, recipe_path: Path) -> Path:
     The data of both is made and checked before either trains.
     """
     adopt_slurm_task(os.environ)
-    *before, link = chain(recipe, recipe_path)
+    links = chain(recipe, recipe_path)
     # Every rank looks for itself, and none can write before all have looked: they agree on what is to be run.
-    models = [None if is_damaged(model) else model for model in map(last_checkpoint, before)]
+    models = [None if is_damaged(model) else model for model in map(last_checkpoint, links[:-1])]
     if int(os.environ.get("RANK", "0")) == 0:
-        prepare_chain([*before, link])
+        links = prepare_chain(links)
+    *before, link = links
     begin = None
     for earlier, model in zip(before, models, strict=True):
         if model is None:
@@ -59,6 +60,7 @@ def run_rank(
     from r1mega.stage.bench import open_bench
     from r1mega.stage.pretrain import pretrain
     from r1mega.stage.rl import rl
+    from r1mega.stage.sft import sft
 
     folder = Path(run_dir)
     groups = start(LayoutConfig(**layout), seed)
@@ -71,6 +73,8 @@ def run_rank(
             match recipe.stage:
                 case "pretrain":
                     pretrain(bench)
+                case "sft":
+                    sft(bench)
                 case "rl":
                     rl(bench)
         dist.barrier()
@@ -79,8 +83,13 @@ def run_rank(
 
 
 def last_checkpoint(link: Link) -> Path | None:
-    """The checkpoint of a finished run's last step."""
-    folder = link.run_dir / "checkpoints" / f"step-{link.recipe.train.steps:08d}"
+    """The checkpoint of a finished run's last step; where its data decide which that is, the run's folder knows."""
+    steps, written = link.recipe.train.steps, link.run_dir / "recipe.toml"
+    if steps is None and written.exists():
+        steps = resolve_recipe(written, files=False).recipe.train.steps
+    if steps is None:
+        return None
+    folder = link.run_dir / "checkpoints" / f"step-{steps:08d}"
     return folder if (folder / "manifest.json").exists() else None
 
 

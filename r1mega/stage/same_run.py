@@ -36,6 +36,6 @@ def _fixed(recipe: Recipe) -> dict[str, Any]:
                      if key not in FREE_KEYS.get(section, set())}
         else:
             flat[section] = value
-    if recipe.optimizer.schedule == "cosine":
+    if recipe.optimizer.schedule == "cosine" and recipe.sft is None:  # there the data and sft.epochs decide
         flat["train.steps"] = recipe.train.steps
     return flat
