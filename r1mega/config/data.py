@@ -16,6 +16,12 @@ class Fields(Section):
 
     question: str = "question"
     answer: str = "answer"
+    language: str | None = None
+    """The column with the language to reason in (ISO 639-1), read if reward.target_language = "problem"."""
+    tests: str = "tests"
+    """scorer = code: a list of {"input", "output"} texts, or of {"arguments", "output"} where there is a function."""
+    function: str = "function"
+    """scorer = code: the name of the function to call; absent for programs that read standard input."""
 
 
 class ReasoningGymSource(Section):
@@ -37,7 +43,7 @@ class HuggingFaceSource(Section):
     name: str | None = None
     split: str = "train"
     fields: Fields = Fields()
-    scorer: Literal["math", "exact"] = "math"
+    scorer: Literal["math", "exact", "code"] = "math"
 
 
 class FilesSource(Section):
@@ -47,7 +53,7 @@ class FilesSource(Section):
     paths: list[Annotated[str, RelativePath()]] = Field(min_length=1)
     """Relative to the recipe file that names them."""
     fields: Fields = Fields()
-    scorer: Literal["math", "exact"] = "math"
+    scorer: Literal["math", "exact", "code"] = "math"
 
 
 Source = Annotated[ReasoningGymSource | HuggingFaceSource | FilesSource, Field(discriminator="kind")]

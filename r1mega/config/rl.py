@@ -21,6 +21,29 @@ class RolloutConfig(Section):
     """Sequences decoded at a time by one data-parallel replica; a finished one frees its slot."""
 
 
+class CodeConfig(Section):
+    """Problems of scorer "code": programs, run on hidden tests behind walls of their own."""
+
+    sandbox: Literal["required", "none-i-accept-the-risk"] = "required"
+    """required: where the kernel cannot confine a program, the run does not start. none-i-accept-the-risk: programs
+    run as you, with your files and your network."""
+    timeout_s: float = Field(4.0, gt=0)
+    """Limit for one test, of all processes together: of the CPU, plus what they sleep."""
+    memory_mb: int = Field(256, ge=32)
+    """Of all processes together."""
+    scratch_mb: int = Field(16, ge=1)
+    """Of the folder they may write to, which is gone after each program."""
+    processes: int = Field(16, ge=1)
+    """Threads count."""
+    max_output_kb: int = Field(256, ge=1)
+    max_program_chars: int = Field(20_000, ge=1)
+
+
+Language = Literal["ar", "be", "bg", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "id",
+                   "it", "ja", "kk", "ko", "mr", "ne", "nl", "no", "pl", "pt", "ro", "ru", "sr", "sv", "ta", "te", "th",
+                   "tr", "uk", "ur", "vi", "zh"]  # ISO 639-1; what reward/language can tell apart
+
+
 class RewardConfig(Section):
     """Weights of the parts; the total is their weighted sum."""
 
@@ -37,6 +60,8 @@ class RewardConfig(Section):
 class GrpoConfig(Section):
     """Group relative policy optimisation (arXiv 2402.03300, equation 3; arXiv 2501.12948, equations 1-3)."""
 
+    """Of answers that are no programs."""
+    code: CodeConfig = CodeConfig()
     kind: Literal["grpo"] = "grpo"
     clip_low: float = Field(0.2, gt=0, lt=1)
     clip_high: float = Field(0.2, gt=0)

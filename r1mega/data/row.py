@@ -6,12 +6,13 @@ from typing import Any
 
 from r1mega.config.data import Fields
 from r1mega.config.error import UserError
+from r1mega.data.code_tests import name_of_tests, read_tests
 from r1mega.data.suggest import did_you_mean
 from r1mega.record import Problem
 
 
 def row_to_problem(row: Any, fields: Fields, scorer: str, task: str, origin: str) -> Problem:
-    """The problem of one row. A question is text; an answer is text or a number.
+    """The problem of one row. A question is text; an answer is text or a number. Scorer "code" has tests instead.
 
     `origin` ("problems.jsonl:17") starts every error and is kept as metadata["origin"].
     """
@@ -19,6 +20,9 @@ def row_to_problem(row: Any, fields: Fields, scorer: str, task: str, origin: str
         raise UserError(f"{origin}: expected an object such as {{\"{fields.question}\": …, "
                         f"\"{fields.answer}\": …}}, found {_kind(row)}")
     question = _text(row, "question", fields.question, origin)
+    if scorer == "code":
+        tests = {"origin": origin, **read_tests(row, fields, origin)}
+        return Problem(task=task, question=question, answer=name_of_tests(tests), scorer=scorer, metadata=tests)
     answer = _text(row, "answer", fields.answer, origin)
     return Problem(task=task, question=question, answer=answer, scorer=scorer, metadata={"origin": origin})
 
