@@ -18,6 +18,8 @@ class Fields(Section):
     answer: str = "answer"
     language: str | None = None
     """The column with the language to reason in (ISO 639-1), read if reward.target_language = "problem"."""
+    language: str | None = None
+    """The column with the language to reason in (ISO 639-1), read if reward.target_language = "problem"."""
     tests: str = "tests"
     """scorer = code: a list of {"input", "output"} texts, or of {"arguments", "output"} where there is a function."""
     function: str = "function"
@@ -56,7 +58,26 @@ class FilesSource(Section):
     scorer: Literal["math", "exact", "code"] = "math"
 
 
-Source = Annotated[ReasoningGymSource | HuggingFaceSource | FilesSource, Field(discriminator="kind")]
+class BilingualSource(Section):
+    """The same sums, asked in each of several languages."""
+
+    kind: Literal["bilingual"] = "bilingual"
+    languages: list[Literal["en", "de", "zh"]] = Field(["en", "zh"], min_length=2)
+    """What a problem is asked in, and so what its reasoning should be in."""
+    terms: int = Field(3, ge=2, le=9)
+    """One-digit numbers to add or subtract."""
+    size: int = Field(ge=1)
+    """Sums; each gives a problem a language."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _languages_differ(self) -> "BilingualSource":
+        if len(set(self.languages)) < len(self.languages):
+            raise Mistake("languages", 'names a language twice; name each once, e.g. ["en", "zh"]')
+        return self
+
+
+Source = Annotated[ReasoningGymSource | HuggingFaceSource | FilesSource | BilingualSource, Field(discriminator="kind")]
 
 
 class DataConfig(Section):

@@ -44,11 +44,21 @@ Language = Literal["ar", "be", "bg", "bn", "cs", "da", "de", "el", "en", "es", "
                    "tr", "uk", "ur", "vi", "zh"]  # ISO 639-1; what reward/language can tell apart
 
 
+Language = Literal["ar", "be", "bg", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "id",
+                   "it", "ja", "kk", "ko", "mr", "ne", "nl", "no", "pl", "pt", "ro", "ru", "sr", "sv", "ta", "te", "th",
+                   "tr", "uk", "ur", "vi", "zh"]  # ISO 639-1; what reward/language can tell apart
+
+
 class RewardConfig(Section):
     """Weights of the parts; the total is their weighted sum."""
 
     accuracy: float = Field(1.0, ge=0)
     format: float = Field(1.0, ge=0)
+    language: float | None = Field(None, ge=0)
+    """Language consistency: the share of the reasoning's words that are in the target language. 0: measured and logged,
+    not paid; none: not measured."""
+    target_language: Language | Literal["problem"] = "en"
+    """problem: each problem's own, which its data source must tell."""
     timeout_s: float = Field(2.0, gt=0)
     """Limit for checking one answer; past it the answer scores 0."""
     workers: int = Field(2, ge=1)
