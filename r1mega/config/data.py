@@ -18,8 +18,6 @@ class Fields(Section):
     answer: str = "answer"
     language: str | None = None
     """The column with the language to reason in (ISO 639-1), read if reward.target_language = "problem"."""
-    language: str | None = None
-    """The column with the language to reason in (ISO 639-1), read if reward.target_language = "problem"."""
     tests: str = "tests"
     """scorer = code: a list of {"input", "output"} texts, or of {"arguments", "output"} where there is a function."""
     function: str = "function"

@@ -44,11 +44,6 @@ Language = Literal["ar", "be", "bg", "bn", "cs", "da", "de", "el", "en", "es", "
                    "tr", "uk", "ur", "vi", "zh"]  # ISO 639-1; what reward/language can tell apart
 
 
-Language = Literal["ar", "be", "bg", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "id",
-                   "it", "ja", "kk", "ko", "mr", "ne", "nl", "no", "pl", "pt", "ro", "ru", "sr", "sv", "ta", "te", "th",
-                   "tr", "uk", "ur", "vi", "zh"]  # ISO 639-1; what reward/language can tell apart
-
-
 class RewardConfig(Section):
     """Weights of the parts; the total is their weighted sum."""
 
@@ -65,13 +60,13 @@ class RewardConfig(Section):
     memory_mb: int = Field(512, ge=64)
     """Address space a worker may add to its own start."""
     max_answer_chars: int = Field(2000, ge=1)
+    """Of answers that are no programs."""
+    code: CodeConfig = CodeConfig()
 
 
 class GrpoConfig(Section):
     """Group relative policy optimisation (arXiv 2402.03300, equation 3; arXiv 2501.12948, equations 1-3)."""
 
-    """Of answers that are no programs."""
-    code: CodeConfig = CodeConfig()
     kind: Literal["grpo"] = "grpo"
     clip_low: float = Field(0.2, gt=0, lt=1)
     clip_high: float = Field(0.2, gt=0)
