@@ -42,7 +42,7 @@ class SuiteFields(Section):
     """Of a factual suite possibly a list: any of them is right."""
     id: str | None = None
     context: str | None = None
-    """A passage to read, shown before the question."""
+    """A passage to read, shown before the question; it may be empty."""
     options: str | None = None
     """A list of all options; `answer` then says which is right, as `answer_is` says."""
     wrong: list[str] = []

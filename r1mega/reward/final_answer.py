@@ -10,7 +10,8 @@ from r1mega.config.data import ChatTemplate
 from r1mega.reward.format import extract_answer
 
 BOXED = ("\\boxed{", "\\fbox{")
-MARKED = re.compile(r"(?im)^[ \t>*_#]*(?:the |my )?(?:final |correct )?answer(?:[*_]*[ \t]*:|[ \t]+is[ \t]*:?)[*_]*[ \t]*(\S.*)$")
+MARKED = re.compile(r"(?im)^[ \t>*_#]*(?:the |my )?(?:final |correct )?answer(?:[*_]*[ \t]*:|[ \t]+is[ \t]*:?)"
+                    r"[*_]*[ \t]*(\S.*)$")
 LONE_LETTER = re.compile(r"[\s(\[*_$]*(?:\\text\{|option |choice )?[\s(]*([A-Za-z])[\s)\]*_$.:}]*", re.IGNORECASE)
 LETTER_FIRST = re.compile(r"[\s(\[*_$]*([A-Z])[)\].:*_]+(?:\s|$)")
 

@@ -8,7 +8,7 @@ from r1mega.config import resolve_recipe
 from r1mega.config.schema import recipe_schema
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-RECIPES = sorted(path for path in CONFIGS.glob("*/*.toml") if path.parent.name not in ("models", "layouts"))
+RECIPES = sorted(path for path in CONFIGS.glob("*/*.toml") if path.parent.name not in ("models", "layouts", "suites"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.name}")

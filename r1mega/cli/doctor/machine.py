@@ -38,6 +38,7 @@ def check_machine(folder: Path) -> Iterator[Finding]:
     disk = shutil.disk_usage(folder).free
     yield Finding(Level.ABSENT if disk < 5 * GIB else Level.OK, "disk",
                   f"{disk / GIB:.0f} GiB free under {folder}" + ("; checkpoints may not fit" if disk < 5 * GIB else ""))
+    yield check_sandbox()
 
 
 def check_torch() -> Iterator[Finding]:
@@ -59,6 +60,20 @@ def check_torch() -> Iterator[Finding]:
         yield Finding(Level.PROBLEM, "NCCL", "this torch has none, so several GPUs cannot work together")
     yield _triton(torch.cuda.is_available())
     yield _gloo()
+
+
+def check_sandbox() -> Finding:
+    """Whether programs can be confined here, tried with one."""
+    try:
+        from r1mega.reward.code import NoSandbox, find_walls
+    except ImportError as error:  # pydantic may be missing
+        return Finding(Level.ABSENT, "code sandbox", f"cannot be tried: {error}; run launch/setup")
+    try:
+        return Finding(Level.OK, "code sandbox", find_walls().text)
+    except NoSandbox as error:
+        return Finding(Level.ABSENT, "code sandbox", f"none ({error}): code rewards are refused unless "
+                                                     'reward.code.sandbox="none-i-accept-the-risk"; maths rewards '
+                                                     "do not need it")
 
 
 def num_cores() -> int:

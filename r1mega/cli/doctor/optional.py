@@ -15,7 +15,6 @@ MODULES = {  # name of the part: (module, distribution, what its presence brings
                                                "the report are there; pip install 'r1mega[wandb]'"),
 }
 PROGRAMS = {  # program: what its absence costs
-    "bwrap": "absent (package bubblewrap): no sandbox for code rewards; maths rewards do not need it",
     "srun": "absent: no Slurm here; runs start on this machine",
     "nvcc": "absent: no CUDA toolkit; only extensions built from source need it",
     "g++": "absent: torch.compile cannot build CPU kernels; r1mega does not use it on a CPU",

@@ -70,7 +70,7 @@ def _problem(row: Any, suite: SuiteConfig, prompt: PromptText, seed: int, origin
     """The problem of a row, and its key."""
     fields = suite.fields
     question = pick_text(row, fields.question, "question", origin)
-    context = "" if fields.context is None else pick_text(row, fields.context, "context", origin)
+    context = "" if fields.context is None else str(pick(row, fields.context, "context", origin) or "")
     own = None if fields.id is None else pick_text(row, fields.id, "id", origin)
     answer, metadata, options, scorer = "", {"origin": origin}, "", suite.kind
     match suite.kind:
