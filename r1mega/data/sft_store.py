@@ -153,7 +153,7 @@ class StoreWriter:
                 break
             questions.add(question)
             held += count[question]
-        if held >= len(self._question):
+        if 0 < len(self._question) <= held:
             raise UserError(f"sft.heldout_samples={heldout_samples} leaves nothing to train on: the sources hold "
                             f"{len(self._question)} different samples; lower it or enlarge the sources")
         index = {"begins": np.array(self._begins, np.int64), "source": np.array(self._source, np.int32),
