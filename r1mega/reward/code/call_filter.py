@@ -17,6 +17,8 @@ CLONE3 = 435
 
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 CLONE = {"x86_64": 56, "aarch64": 220}
+PRCTL = {"x86_64": 157, "aarch64": 167}
+PR_SET_PDEATHSIG = 1
 # Newer calls have one number on all processors: io_uring_* 425-427, open_tree … fspick 428-433, pidfd_getfd 438,
 # mount_setattr 442, quotactl_fd 443, memfd_secret 447
 DENIED_EVERYWHERE = (425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442, 443, 447)
@@ -51,6 +53,9 @@ def call_filter(machine: str | None = None) -> bytes:
     for number in sorted({*DENIED_EVERYWHERE, *(numbers[column] for numbers in DENIED.values())}):
         code += [(EQUAL, 0, 1, number), refused]
     code += [(EQUAL, 0, 1, CLONE3), (RETURN, 0, 0, ERRNO | errno.ENOSYS)]
+    # A program may not outlive the launcher, so it may not change what its death means
+    code += [(EQUAL, 0, 4, PRCTL[machine]), (LOAD, 0, 0, AT_FIRST_ARGUMENT), (EQUAL, 0, 1, PR_SET_PDEATHSIG), refused,
+             (RETURN, 0, 0, ALLOW)]
     code += [(EQUAL, 0, 3, CLONE[machine]), (LOAD, 0, 0, AT_FIRST_ARGUMENT), (ANY_BIT, 0, 1, NEW_NAMESPACES), refused]
     code += [(RETURN, 0, 0, ALLOW)]
     return b"".join(struct.pack("HBBI", *instruction) for instruction in code)

@@ -48,9 +48,11 @@ class CodeChecker:
         for sandbox in self._sandboxes:
             self._free.put(sandbox)
         self._threads = ThreadPoolExecutor(workers, "code")
+        self._is_closed = False
 
     def close(self) -> None:
         """End every program and launcher."""
+        self._is_closed = True
         for sandbox in self._sandboxes:
             sandbox.close()
         self._threads.shutdown(cancel_futures=True)
@@ -78,6 +80,8 @@ class CodeChecker:
                     return self._judge(sandbox, source, problem.metadata)
                 except LauncherLost:
                     sandbox.close()
+                    if self._is_closed:
+                        break
             raise RuntimeError(f"the process that starts programs died {MAX_RESTARTS} times in a row; is the machine "
                                "out of memory?")
         finally:
@@ -103,9 +107,9 @@ class CodeChecker:
             try:
                 output = converse(program, test["input"].encode(), True, self._config)
             finally:
-                sandbox.end(program)
+                status = sandbox.end(program)
             if not is_same_output(test["output"], output.decode(errors="replace")):
-                raise Failed("wrong output")
+                raise Failed("wrong output" + (f" (exit status {status})" if status else ""))
             yield
 
     def _call(
@@ -139,7 +143,8 @@ def _read_reply(line: bytes) -> Any:
         raise Failed(f"the answer is no JSON ({error})") from None
     if isinstance(reply, dict) and "value" in reply:
         return reply["value"]
-    raise Failed(str(reply.get("error") if isinstance(reply, dict) else "no answer")[:200])
+    said = str(reply.get("error") if isinstance(reply, dict) else "no answer")[:200]
+    raise Failed("".join(letter if letter.isprintable() else "?" for letter in said))  # it goes into logs
 
 
 def program_text(answer: str) -> str:

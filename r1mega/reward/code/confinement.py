@@ -158,7 +158,8 @@ def set_limits(limits: Limits, has_own_user: bool) -> None:
     """The kernel's limits. The number of processes is the user's, so only a user of its own can have one."""
     memory = limits.memory_mb * 2**20
     values = {
-        resource.RLIMIT_AS: memory, resource.RLIMIT_CPU: limits.cpu_s, resource.RLIMIT_CORE: 0,
+        # core(5): 1 byte, not 0, also keeps dumps from a handler that the host may have
+        resource.RLIMIT_AS: memory, resource.RLIMIT_CPU: limits.cpu_s, resource.RLIMIT_CORE: 1,
         resource.RLIMIT_FSIZE: limits.scratch_mb * 2**20, resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
         resource.RLIMIT_STACK: STACK_BYTES, resource.RLIMIT_MEMLOCK: 0, resource.RLIMIT_MSGQUEUE: 0,
     }

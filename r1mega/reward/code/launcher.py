@@ -1,7 +1,7 @@
 """Starts untrusted programs: a process of one thread, without secrets, that knows no test and no answer.
 
 The parent of this process (sandbox.py) talks to it on a socket, one JSON object a message, each answered by one:
-{"start": {…}} with three descriptors gives {"pid": n} or {"error": why}, {"end": pid} gives {"signal": n}.
+{"start": {…}} with three descriptors gives {"pid": n} or {"error": why}, {"end": pid} gives {"status": n}.
 """
 
 import contextlib
@@ -76,7 +76,7 @@ class Launcher:
         return pid
 
     def end(self, pid: int) -> int:
-        """Kill a program and all that it started; the signal that ended it, 0 if it had ended by itself."""
+        """Kill a program and all that it started; its exit status, or minus the signal that ended it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
@@ -86,7 +86,7 @@ class Launcher:
             _kill_orphans()
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
-        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        return os.waitstatus_to_exitcode(status)
 
     def _child(
         self, walls: str, is_function: bool, limits: Limits, streams: Streams, extra: tuple[int, int, int]
@@ -180,7 +180,7 @@ def _obey(request: dict[str, Any], descriptors: list[int], launcher: Launcher) -
             finally:
                 _close(*descriptors)
         case {"end": pid}:
-            return {"signal": launcher.end(pid)}
+            return {"status": launcher.end(pid)}
     raise ValueError(f"unknown request {request}")
 
 

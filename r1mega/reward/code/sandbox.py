@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -105,13 +104,15 @@ class Sandbox:
         os.set_blocking(stdout, False)
         return Program(reply["pid"], stdin, stdout)
 
-    def end(self, program: Program) -> str:
-        """Kill a program and everything it started; the name of the signal it had died of, "" if of none."""
+    def end(self, program: Program) -> int:
+        """Kill a program and everything it started; its exit status, or minus the number of the signal that ended it.
+
+        The status is for notes only: a program may exit as it likes. Raises LauncherLost.
+        """
         for descriptor in (program.stdin, program.stdout):
             if descriptor >= 0:
                 os.close(descriptor)
-        number = self._ask({"end": program.pid})["signal"]
-        return signal.Signals(number).name if number else ""
+        return self._ask({"end": program.pid})["status"]
 
     def _ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
         try:
