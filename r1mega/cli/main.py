@@ -12,6 +12,7 @@ from typing import NoReturn
 
 COMMANDS = {
     "run": "train what a recipe says, or go on where an earlier run of it stopped",
+    "status": "how far a pipeline is, and why a stage has to run",
     "show": "print a recipe with everything filled in, and where each value comes from",
     "sample": "talk to a model: sample completions of a question",
     "score": "log-probabilities of given token ids",

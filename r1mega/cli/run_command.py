@@ -4,7 +4,10 @@ import argparse
 import os
 from pathlib import Path
 
+from r1mega.cli.status_command import print_status
+from r1mega.config.error import UserError
 from r1mega.config.loader import dump_recipe, resolve_recipe
+from r1mega.config.pipeline import is_pipeline
 from r1mega.config.recipe import Recipe
 
 EPILOG = """\
@@ -12,18 +15,29 @@ examples:
   r1mega run configs/tiny/zero.toml
   r1mega run configs/tiny/zero.toml optimizer.lr=1e-4 seed=1 name=lower-lr
 
-The same command again goes on from the last checkpoint. SIGTERM saves and stops."""
+The same command again goes on from the last checkpoint. SIGTERM saves and stops. A pipeline file (with [stages.NAME])
+runs all its stages that are not done; STAGE.KEY=VALUE overrides one stage, and --dry-run says how far it is."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a TOML file, e.g. configs/tiny/zero.toml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE",
                         help="e.g. optimizer.lr=3e-6; `r1mega show` prints every key")
+    for option, text in (("from", "begin at"), ("until", "end after"), ("only", "run only")):
+        parser.add_argument(f"--{option}", dest="only" if option == "only" else f"{option}_stage", metavar="STAGE",
+                            help=f"of a pipeline: {text} this stage")
     parser.add_argument("--dry-run", action="store_true",
                         help="load and check everything, the data too, and start nothing")
 
 
 def run(args: argparse.Namespace) -> None:
+    if is_pipeline(Path(args.recipe)):
+        _run_pipeline(args)
+        return
+    given = [option for option, name in (("--from", args.from_stage), ("--until", args.until_stage),
+                                         ("--only", args.only)) if name is not None]
+    if given:
+        raise UserError(f"command line: {given[0]} is for pipelines; {args.recipe} has no [stages.NAME]: leave it out")
     resolved = resolve_recipe(args.recipe, args.overrides)
     if args.dry_run:
         from r1mega.stage.chain import chain
@@ -37,6 +51,21 @@ def run(args: argparse.Namespace) -> None:
     if int(os.environ.get("RANK", "0")) == 0:
         from r1mega.report import write_report
         print(f"report: {write_report([run_dir], None)}")
+
+
+def _run_pipeline(args: argparse.Namespace) -> None:
+    from r1mega.pipeline import Choice, load_stages, run_pipeline
+    stages = load_stages(Path(args.recipe), args.overrides)
+    if args.dry_run:
+        print_status(stages)
+        return
+    choice = Choice(args.from_stage, args.until_stage, args.only)
+    leader = int(os.environ.get("RANK", "0")) == 0
+    run_pipeline(stages, choice, lambda text: print(f"stage {text}", flush=True) if leader else None)
+    if leader:
+        from r1mega.report import write_report
+        folders = [stage.run_dir for stage in stages if (stage.run_dir / "metrics.jsonl").exists()]
+        print(f"report: {write_report(folders, None)}")
 
 
 def _plan(recipe: Recipe, data: str) -> str:
