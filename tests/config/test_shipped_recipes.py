@@ -58,3 +58,16 @@ def test_the_full_recipe_has_the_papers_numbers() -> None:
     assert algorithm.reference_interval * algorithm.mini_batches == 400
     assert (recipe.optimizer.lr, algorithm.kl_coef, rollout.temperature) == (3e-6, 0.001, 1.0)
     assert rollout.max_new_tokens == 32_768
+
+
+@pytest.mark.parametrize("name", ["cold_start", "sft"])
+def test_the_full_supervised_recipes_have_the_papers_numbers(name: str) -> None:
+    """arXiv 2501.12948v2, supplement: 2-3 epochs, cosine from 5e-5 to 5e-6, context 32,768, batches of 128; 600k
+    reasoning and 200k other samples."""
+    recipe = resolve_recipe(CONFIGS / f"full/{name}.toml", files=False).recipe
+    assert recipe.stage == "sft" and recipe.sft.epochs in (2, 3) and recipe.sft.samples_per_step == 128
+    assert (recipe.optimizer.schedule, recipe.optimizer.lr, recipe.optimizer.min_lr) == ("cosine", 5e-5, 5e-6)
+    assert recipe.sft.max_tokens == 32_768 <= recipe.model.max_context
+    assert recipe.start.model.endswith("models/deepseek-v3-base") and recipe.train.steps is None
+    weights = [source.weight for source in recipe.sft.sources]
+    assert weights == ([3.0, 1.0] if name == "sft" else [None])

@@ -8,19 +8,24 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 
 from r1mega.cli.main import main
 from r1mega.config import UserError, load_recipe
+from r1mega.data import load_problems, split
+from r1mega.data.corpus import document
 from r1mega.data.sft_store import SampleStore
 from r1mega.model import PolicySettings, build_policy
 from r1mega.parallel import Groups
 from r1mega.record import TrainSample
+from r1mega.reward.format import is_well_formed
 from r1mega.stage.chain import chain
 from r1mega.stage.packs import replica_packs
 from r1mega.stage.prepare import prepare_chain
+from r1mega.stage.readable import RuleRewriter
 from r1mega.stage.sft import ResponseLoss, by_label, source_sums
 from r1mega.training.learner import Learner, score_packs
 from r1mega.training.metrics import same_metrics
@@ -118,7 +123,6 @@ def test_what_cannot_be_is_said_before_anything_starts(tmp_path: Path, overrides
 def test_samples_that_ask_held_out_problems_are_refused_or_dropped(tmp_path: Path):
     recipe = write_recipe(tmp_path)
     first = planned(recipe)
-    from r1mega.data import load_problems, split
     heldout = split(load_problems(first.recipe.data, tmp_path), 4).heldout[0].question
     with (tmp_path / "other.jsonl").open("a") as file:
         file.write(json.dumps({"prompt": f"  {heldout} ", "response": "x"}) + "\n")
@@ -165,3 +169,16 @@ def test_a_prompts_tokens_move_nothing_but_through_attention(learner: Learner, g
     result = learner.step(replica_packs(silent, 64, 0, groups), ResponseLoss(1, ("a", "b")), 1, 10)
     assert result.loss == 0 and result.sums["tokens_0"] == 0
     assert dict(by_label(result.sums, ("a", "b"), "loss")) == {}
+
+
+def test_the_tiny_recipes_samples_are_worked_solutions_of_training_problems_made_readable():
+    recipe = load_recipe(ROOT / "configs/tiny/sft.toml")
+    train = split(load_problems(recipe.data, ROOT), recipe.data.heldout_problems).train[:256]
+    template = recipe.tokenizer.template
+    rewrite = RuleRewriter(template, sentence=None)
+    rows = [json.loads(line) for line in (ROOT / "configs/tiny/sft.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == [problem.id for problem in train]
+    for row, problem in zip(rows, train, strict=True):
+        worked = document(problem, {"worked": 1.0}, template, Random(0))
+        assert row["prompt"] == problem.question and row["response"] == rewrite(problem.question, worked)
+        assert is_well_formed(row["response"], template)
