@@ -39,3 +39,15 @@ def extract_answer(completion: str, template: ChatTemplate) -> str | None:
     start += len(template.answer_open)
     end = completion.find(template.answer_close, start)
     return completion[start:end].strip() if end >= 0 else None
+
+
+def reasoning(completion: str, template: ChatTemplate) -> str:
+    """The text between the first `think_open` (the start, with `think_in_prompt`) and the last `think_close` (the end,
+    where that is missing: a completion that was cut is still in some language); "" where nothing was opened."""
+    start = 0 if template.think_in_prompt else completion.find(template.think_open)
+    if start < 0:
+        return ""
+    start += 0 if template.think_in_prompt else len(template.think_open)
+    end = completion.rfind(template.think_close, start)
+    text = completion[start:end] if end >= 0 else completion[start:]
+    return text.replace(template.think_open, "\n").replace(template.think_close, "\n")
