@@ -62,7 +62,7 @@ class BilingualSource(Section):
     kind: Literal["bilingual"] = "bilingual"
     languages: list[Literal["en", "de", "zh"]] = Field(["en", "zh"], min_length=2)
     """What a problem is asked in, and so what its reasoning should be in."""
-    terms: int = Field(3, ge=2, le=9)
+    terms: int = Field(3, ge=3, le=6)
     """One-digit numbers to add or subtract."""
     size: int = Field(ge=1)
     """Sums; each gives a problem a language."""

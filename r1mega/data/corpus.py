@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from r1mega.config.data import ChatTemplate
 from r1mega.config.error import UserError
+from r1mega.data.bilingual_problems import TASK as BILINGUAL
+from r1mega.data.bilingual_problems import worked_sum
 from r1mega.record import Problem
 
 SLIP = 0.35  # chance that a step of a sloppy solution goes wrong
@@ -31,10 +33,10 @@ def document(problem: Problem, styles: Mapping[str, float], template: ChatTempla
     `worked` and `sloppy` documents only state the answer."""
     style = rng.choices(list(styles), weights=list(styles.values()))[0]
     if style == "worked":
-        return _written(problem, template, lambda result: result)
+        return _written(problem, template, rng, lambda result: result)
     if style == "sloppy":
-        return _written(problem, template, lambda result: result + _error(rng) * (rng.random() < SLIP))
-    steps, answer = _solve(problem, lambda result: result)
+        return _written(problem, template, rng, lambda result: result + _error(rng) * (rng.random() < SLIP))
+    steps, answer = _solve(problem, lambda result: result, rng)
     if style == "guess":
         return _tagged([], _near(answer, rng), template)
     shown = steps[:rng.randint(0, len(steps))]
@@ -52,8 +54,8 @@ def check_styles(styles: Mapping[str, float]) -> None:
         raise UserError(f"pretrain.styles is empty; give shares of {', '.join(STYLES)}, e.g. {{ worked = 1.0 }}")
 
 
-def _written(problem: Problem, template: ChatTemplate, slip: Slip) -> str:
-    steps, answer = _solve(problem, slip)
+def _written(problem: Problem, template: ChatTemplate, rng: random.Random, slip: Slip) -> str:
+    steps, answer = _solve(problem, slip, rng)
     return _tagged(steps, answer, template)
 
 
@@ -62,13 +64,13 @@ def _tagged(steps: Sequence[str], answer: str, template: ChatTemplate) -> str:
     return f"{thought} {template.answer_open} {answer} {template.answer_close}"
 
 
-def _solve(problem: Problem, slip: Slip) -> tuple[list[str], str]:
+def _solve(problem: Problem, slip: Slip, rng: random.Random) -> tuple[list[str], str]:
     """Steps and answer."""
     solve = WORKED.get(problem.task)
-    return solve(problem, slip) if solve else ([], problem.answer)
+    return solve(problem, slip, rng) if solve else ([], problem.answer)
 
 
-def _running_sum(problem: Problem, slip: Slip) -> tuple[list[str], str]:
+def _running_sum(problem: Problem, slip: Slip, rng: random.Random) -> tuple[list[str], str]:
     """3 - 8 + 4 in steps: "3-8=-5", "-5+4=-1"."""
     terms = re.findall(r"([+-]?)\s*(\d+)", problem.question)
     total, steps = int(terms[0][0] + terms[0][1]), []
@@ -79,7 +81,8 @@ def _running_sum(problem: Problem, slip: Slip) -> tuple[list[str], str]:
     return steps, str(total)
 
 
-WORKED: Mapping[str, Callable[[Problem, Slip], tuple[list[str], str]]] = {"chain_sum": _running_sum}
+WORKED: Mapping[str, Callable[[Problem, Slip, random.Random], tuple[list[str], str]]] = {
+    "chain_sum": _running_sum, BILINGUAL: worked_sum}
 
 
 def _error(rng: random.Random) -> int:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from r1mega.config.data import DataConfig, FilesSource, HuggingFaceSource, ReasoningGymSource
+from r1mega.config.data import BilingualSource, DataConfig, FilesSource, HuggingFaceSource, ReasoningGymSource
 from r1mega.config.error import UserError
+from r1mega.data.bilingual_problems import bilingual_problems
 from r1mega.data.file_problems import file_problems
 from r1mega.data.hugging_face_problems import hugging_face_problems
 from r1mega.data.reasoning_gym_problems import reasoning_gym_problems
@@ -28,6 +29,8 @@ def load_problems(config: DataConfig, base_dir: Path) -> list[Problem]:
                 found = hugging_face_problems(source, base_dir, where)
             case FilesSource():
                 found = file_problems(source, base_dir, where)
+            case BilingualSource():
+                found = bilingual_problems(source, where)
         if not found:
             raise UserError(f"{where}: kind={source.kind} holds no problems; check its path or split")
         problems += found

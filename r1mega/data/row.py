@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from r1mega.config.data import Fields
 from r1mega.config.error import UserError
+from r1mega.config.rl import Language
 from r1mega.data.code_tests import name_of_tests, read_tests
 from r1mega.data.suggest import did_you_mean
 from r1mega.record import Problem
@@ -20,11 +21,23 @@ def row_to_problem(row: Any, fields: Fields, scorer: str, task: str, origin: str
         raise UserError(f"{origin}: expected an object such as {{\"{fields.question}\": …, "
                         f"\"{fields.answer}\": …}}, found {_kind(row)}")
     question = _text(row, "question", fields.question, origin)
+    told = _language(row, fields, origin)
     if scorer == "code":
-        tests = {"origin": origin, **read_tests(row, fields, origin)}
+        tests = {"origin": origin, **told, **read_tests(row, fields, origin)}
         return Problem(task=task, question=question, answer=name_of_tests(tests), scorer=scorer, metadata=tests)
     answer = _text(row, "answer", fields.answer, origin)
-    return Problem(task=task, question=question, answer=answer, scorer=scorer, metadata={"origin": origin})
+    return Problem(task=task, question=question, answer=answer, scorer=scorer, metadata={"origin": origin, **told})
+
+
+def _language(row: Mapping[str, Any], fields: Fields, origin: str) -> dict[str, str]:
+    """The language to reason in as metadata, where the source has a column for it."""
+    if fields.language is None:
+        return {}
+    language = _text(row, "language", fields.language, origin)
+    if language not in get_args(Language):
+        raise UserError(f"{origin}: field {fields.language!r} is {language!r}, which is none of the languages that can "
+                        f"be told apart; {did_you_mean(language, get_args(Language), shown=len(get_args(Language)))}")
+    return {"language": language}
 
 
 def _text(row: Mapping[str, Any], role: str, column: str, origin: str) -> str:
