@@ -22,14 +22,17 @@ from r1mega.model import PolicySettings, build_policy
 from r1mega.parallel import Groups
 from r1mega.record import TrainSample
 from r1mega.reward.format import is_well_formed
+from r1mega.stage import run as run_module
 from r1mega.stage.chain import chain
 from r1mega.stage.packs import replica_packs
 from r1mega.stage.prepare import prepare_chain
 from r1mega.stage.readable import RuleRewriter
+from r1mega.stage.run import run_recipe
 from r1mega.stage.sft import ResponseLoss, by_label, source_sums
 from r1mega.training.learner import Learner, score_packs
 from r1mega.training.metrics import same_metrics
 from tests.stage.supervised import ROOT, write_recipe
+from tests.stage.test_chain import leave_checkpoint
 
 
 def run(recipe: Path, ledger: Path, kill_at: int = 0) -> subprocess.CompletedProcess:
@@ -182,3 +185,67 @@ def test_the_tiny_recipes_samples_are_worked_solutions_of_training_problems_made
         worked = document(problem, {"worked": 1.0}, template, Random(0))
         assert row["prompt"] == problem.question and row["response"] == rewrite(problem.question, worked)
         assert is_well_formed(row["response"], template)
+
+
+RL = """
+extends = "sft.toml"
+unset = ["sft"]
+stage = "rl"
+name = "after"
+[start]
+recipe = "sft.toml"
+[rollout]
+problems_per_step = 2
+max_new_tokens = 8
+[train]
+steps = 2
+"""
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """The runs that would have been started, each of which leaves a checkpoint of its last step."""
+    launched: list[dict] = []
+
+    def launch(function: str, arguments: dict, layout: object) -> None:
+        launched.append({**arguments, "name": Path(arguments["run_dir"]).name})
+        leave_checkpoint(Path(arguments["run_dir"]))
+
+    monkeypatch.setattr(run_module, "launch", launch)
+    return launched
+
+
+def go(recipe: Path, *overrides: str) -> None:
+    run_recipe(load_recipe(recipe, overrides), recipe)
+
+
+def test_what_starts_from_a_supervised_run_finds_its_last_step_and_knows_what_it_asked(tmp_path: Path, launched: list):
+    steps = planned(write_recipe(tmp_path)).recipe.train.steps
+    after = tmp_path / "after.toml"
+    after.write_text(RL)
+    go(after)
+    assert [one["name"] for one in launched] == ["sft", "after"]
+    assert launched[1]["start_model"].endswith(f"runs/sft/checkpoints/step-{steps:08d}")
+    go(after, "name=again")  # the supervised run is done and is taken as it is
+    assert [one["name"] for one in launched[2:]] == ["again"]
+    (tmp_path / "asked.jsonl").write_text("".join(  # what the samples asked, now held out
+        json.dumps({"question": f"{number} + 1 =", "answer": number + 1}) + "\n" for number in range(31)))
+    sources = f"data.sources=[{{kind='files', paths=['{tmp_path}/asked.jsonl'], scorer='exact'}}]"
+    Path(launched[1]["start_model"], "model.json").touch()
+    for start in ([], ["start.recipe=none", f"start.model={launched[1]['start_model']}"]):
+        with pytest.raises(UserError, match="held-out problems are among those"):
+            go(after, "name=leak", "data.heldout_problems=20", sources, *start)
+
+
+def test_a_supervised_run_does_not_go_on_with_other_epochs_or_samples(tmp_path: Path, launched: list):
+    recipe = write_recipe(tmp_path)
+    go(recipe)
+    go(recipe)
+    with pytest.raises(UserError, match=r"was started with sft\.epochs=2, now it is 3"):
+        go(recipe, "sft.epochs=3")
+    with (tmp_path / "other.jsonl").open("a") as file:
+        file.write(json.dumps({"prompt": "new", "response": "x"}) + "\n")
+    with pytest.raises(UserError, match=r"started with other contents of .*other\.jsonl"):
+        go(recipe)
+    go(recipe, "name=new")
+    assert [one["name"] for one in launched] == ["sft", "sft", "new"]
