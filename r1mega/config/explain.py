@@ -71,7 +71,7 @@ def _mistake(path: KeyPath, detail: dict, data: dict) -> Mistake:
         problem = "is missing" if given is None else "is not a kind of " + str(path[-2])
         return Mistake(f"{key}.kind", f"{problem}; use {_one_of(choices)}{_hint(given, choices)}")
     if kind == "literal_error":
-        choices = [c for m in members(found.annotation) for c in get_args(m)]
+        choices = [c for m in members(getattr(found, "annotation", found)) for c in get_args(m)]
         return Mistake(key, f"is not legal; use {allowed}{_hint(detail['input'], choices)}")
     if kind in _WRONG_TYPE:
         fix = _type_fix(path, detail["input"], allowed)

@@ -52,7 +52,7 @@ class RewardConfig(Section):
     language: float | None = Field(None, ge=0)
     """Language consistency: the share of the reasoning's words that are in the target language. 0: measured and logged,
     not paid; none: not measured."""
-    target_language: Language | Literal["problem"] = "en"
+    target_language: Literal["problem", Language] = "en"
     """problem: each problem's own, which its data source must tell."""
     timeout_s: float = Field(2.0, gt=0)
     """Limit for checking one answer; past it the answer scores 0."""
