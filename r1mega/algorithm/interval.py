@@ -7,9 +7,8 @@ from typing import NamedTuple
 Z_95 = 1.959963984540054
 
 ESTIMATOR = (
-    "95% interval: standard error clustered by problem (arXiv 2411.00640, section 2.2), turned into an effective "
-    "number of observations p(1-p)/SE^2, and Wilson's score interval with it (Dean & Pagano 2015, "
-    "doi 10.1093/jssam/smv024)")
+    "95%, by a standard error clustered by problem (arXiv 2411.00640), turned into an effective number of observations "
+    "p(1-p)/SE^2, and Wilson's score interval with it (Franco et al. 2019, PMC6690503)")
 
 
 class Estimate(NamedTuple):
@@ -24,10 +23,11 @@ def clustered_interval(values: Sequence[float], draws: int = 1) -> Estimate:
     """The mean of one value in [0, 1] a problem, with the interval that ESTIMATOR names.
 
     A value is itself a mean over `draws` samples of its problem. All problems have equally many, so the error clustered
-    by problem (Miller, arXiv 2411.00640, section 2.2) is the standard error of the problems' means: SE^2 = sum((v_i -
+    by problem (Miller, arXiv 2411.00640) is the standard error of the problems' means: SE^2 = sum((v_i -
     mean)^2) / (P (P - 1)). The usual mean +- 1.96 SE leaves [0, 1] on small sets such as AIME's 30 problems and has no
     width where every problem is solved; Wilson's interval with the effective number of observations n = p(1-p) / SE^2
-    does neither (Dean & Pagano, J. Survey Stat. Methodol. 3(4), 2015). n is at most P x draws, which independent
+    does neither (Franco et al., "Comparative study of confidence intervals for proportions in complex sample surveys",
+    2019, PMC6690503, who recommend it). n is at most P x draws, which independent
     samples would be worth, and P where there is no spread between the problems' means to learn it from: p is 0 or 1, or
     P = 1.
 

@@ -29,7 +29,8 @@ def build_table(results: Sequence[SuiteResult], published: Published | None) -> 
     """A row a suite and metric, a column a model; then the published columns, with the rows only they have."""
     columns = models(results)
     keys = list(dict.fromkeys((one.suite, metric) for one in results for metric in one.shown))
-    keys.sort(key=lambda key: list(dict.fromkeys(suite for suite, _ in keys)).index(key[0]))  # a suite's rows together
+    suites = list(dict.fromkeys(suite for suite, _ in keys))
+    keys.sort(key=lambda key: suites.index(key[0]))  # a suite's rows together
     by_key = {(one.suite, one.model): one for one in results}
     rows, used = [], set()
     for suite, metric in keys:
@@ -86,8 +87,7 @@ def _aligned(row: Sequence[str], widths: Sequence[int], measured: int) -> str:
 
 def _notes(results: Sequence[SuiteResult], published: Published | None) -> list[str]:
     """What a reader must know to compare the figures."""
-    notes = ["Percent, with 95% intervals. " + " ".join(
-        f"{name}: {rule}." for name, rule in results[0].rules.items())]
+    notes = ["Percent.", *(f"{name}: {rule}." for name, rule in results[0].rules.items())]
     for suite in dict.fromkeys(one.suite for one in results):
         of_suite = [one for one in results if one.suite == suite]
         first = of_suite[0]

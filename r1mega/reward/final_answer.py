@@ -12,6 +12,7 @@ from r1mega.reward.format import extract_answer
 BOXED = ("\\boxed{", "\\fbox{")
 MARKED = re.compile(r"(?im)^[ \t>*_#]*(?:the |my )?(?:final |correct )?answer(?:[*_]*[ \t]*:|[ \t]+is[ \t]*:?)"
                     r"[*_]*[ \t]*(\S.*)$")
+LONGEST_LETTER = 40  # characters
 LONE_LETTER = re.compile(r"[\s(\[*_$]*(?:\\text\{|option |choice )?[\s(]*([A-Za-z])[\s)\]*_$.:}]*", re.IGNORECASE)
 LETTER_FIRST = re.compile(r"[\s(\[*_$]*([A-Z])[)\].:*_]+(?:\s|$)")
 
@@ -79,10 +80,18 @@ def choice_answer(completion: str, template: ChatTemplate, letters: int) -> str 
     marked = MARKED.findall(reply)
     for text in (last_boxed(reply), marked[-1] if marked else None, reply):
         if text is not None:
-            found = LONE_LETTER.fullmatch(text) or ("\n" not in text and LETTER_FIRST.match(text))
-            letter = found[1].upper() if found else ""
+            letter = _letter(text.strip())
             return letter if letter and letter in ascii_uppercase[:letters] else None
     return None
+
+
+def _letter(text: str) -> str:
+    """The letter that a text is, or that a line begins with; "" if neither. Only as much is looked at as a letter with
+    its marks can take up: the patterns are quadratic in long runs of brackets."""
+    found = LONE_LETTER.fullmatch(text) if len(text) <= LONGEST_LETTER else None
+    if found is None and "\n" not in text:
+        found = LETTER_FIRST.match(text[:LONGEST_LETTER])
+    return "" if found is None else found[1].upper()
 
 
 def factual_answer(completion: str, template: ChatTemplate) -> str | None:
