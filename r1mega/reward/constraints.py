@@ -12,9 +12,9 @@ from typing import Any
 WORD = re.compile(r"\w+(?:['’-]\w+)*")
 SENTENCE_END = re.compile(r"[.!?。！？]+(?=[\s\"'”’)\]]|$)")
 PLACEHOLDER = re.compile(r"\[[^\[\]\n]+\]")
-BULLET = re.compile(r"(?m)^\s*[*+-]\s+\S")
-HIGHLIGHT = re.compile(r"\*\*[^*\n]*[^*\s][^*\n]*\*\*|\*[^*\n]*[^*\s][^*\n]*\*")
-TITLE = re.compile(r"<<[^<>\n]*[^<>\s][^<>\n]*>>")
+BULLET = re.compile(r"(?m)^[ \t]*[*+-][ \t]+\S")
+HIGHLIGHT = re.compile(r"\*\*([^*\n]+)\*\*|\*([^*\n]+)\*")
+TITLE = re.compile(r"<<([^<>\n]+)>>")
 ANSWERS = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 
 type Rule = Callable[[str, Mapping[str, Any]], bool]
@@ -66,14 +66,16 @@ def _nth_paragraph(reply: str, given: Mapping[str, Any]) -> bool:
 
 def _starred_paragraphs(reply: str, given: Mapping[str, Any]) -> bool:
     """Paragraphs divided by lines of ***; one before or after the outermost line may be empty."""
-    parts = _paragraphs(reply, r"(?m)^\s*\*\*\*\s*$")
+    parts = _paragraphs(reply, r"(?m)^[ \t]*\*\*\*[ \t]*$")
     inner = parts[bool(len(parts) > 1 and not parts[0]):len(parts) - bool(len(parts) > 1 and not parts[-1])]
     return all(inner) and len(inner) == given["num_paragraphs"]
 
 
 def _is_json(reply: str, given: Mapping[str, Any]) -> bool:
     """JSON, in a fenced block or bare."""
-    text = re.sub(r"\A```(?:json|JSON)?\s*|\s*```\Z", "", reply)
+    text = reply
+    if text.startswith("```") and text.endswith("```") and len(text) > 6:
+        text = text[3:-3].removeprefix("json").removeprefix("JSON")
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -88,12 +90,12 @@ def _two_responses(reply: str, given: Mapping[str, Any]) -> bool:
 
 def _sections(reply: str, given: Mapping[str, Any]) -> bool:
     mark = re.escape(str(given["section_spliter"]))
-    return len(re.findall(rf"(?m)^\W*{mark}\s?\d+", reply)) >= given["num_sections"]
+    return len(re.findall(rf"(?m)^[^\w\n]*{mark}\s?\d+", reply)) >= given["num_sections"]
 
 
 def _postscript(reply: str, given: Mapping[str, Any]) -> bool:
     letters = re.escape(str(given["postscript_marker"]))
-    return re.search(rf"(?im)^\W*{letters}", reply) is not None
+    return re.search(rf"(?im)^[^\w\n]*{letters}", reply) is not None
 
 
 def _shouted(reply: str) -> int:
@@ -122,11 +124,11 @@ CONSTRAINTS: Mapping[str, Rule] = {
     "detectable_content:postscript": _postscript,
     "detectable_format:number_bullet_lists": lambda reply, given: len(BULLET.findall(reply)) == given["num_bullets"],
     "detectable_format:number_highlighted_sections": lambda reply, given: (
-        len(HIGHLIGHT.findall(reply)) >= given["num_highlights"]),
+        sum(bool((one or other).strip()) for one, other in HIGHLIGHT.findall(reply)) >= given["num_highlights"]),
     "detectable_format:multiple_sections": _sections,
     "detectable_format:constrained_response": lambda reply, given: any(answer in reply for answer in ANSWERS),
     "detectable_format:json_format": _is_json,
-    "detectable_format:title": lambda reply, given: TITLE.search(reply) is not None,
+    "detectable_format:title": lambda reply, given: any(title.strip() for title in TITLE.findall(reply)),
     "combination:two_responses": _two_responses,
     "combination:repeat_prompt": lambda reply, given: reply.casefold().startswith(
         given["prompt_to_repeat"].strip().casefold()),
