@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from r1mega.config import UserError
+from r1mega.config import UserError, load_recipe
 from r1mega.config.data import BilingualSource, ChatTemplate, DataConfig, Fields, FilesSource
 from r1mega.data import load_problems, split, train_tokenizer
 from r1mega.data.bilingual_problems import WORDINGS
@@ -125,3 +125,24 @@ def test_a_column_of_a_file_tells_the_language(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"question": "1+1?", "answer": 2, "lang": "french"}\n', encoding="utf-8")
     with pytest.raises(UserError, match=r"a\.jsonl:1: field 'lang' is 'french', .*legal: ar, be"):
         load_problems(DataConfig(sources=[source]), tmp_path)
+
+
+RECIPE = Path(__file__).parents[2] / "configs/tiny/zero.toml"
+SOURCE = 'data.sources=[{kind="bilingual", size=600, languages=["en", "zh"]}]'
+
+
+def test_a_recipe_asks_for_the_family_and_its_reward():
+    recipe = load_recipe(RECIPE, [SOURCE, "reward.language=1.0", "reward.target_language=problem"])
+    assert recipe.data.sources[0].languages == ["en", "zh"]
+    assert (recipe.reward.language, recipe.reward.target_language) == (1.0, "problem")
+
+
+@pytest.mark.parametrize(("mistake", "said"), [
+    (SOURCE.replace("zh", "fr"), r'languages\.1="fr": is not legal; use one of "en", "de", "zh"'),
+    (SOURCE.replace("zh", "en"), "names a language twice"),
+    ("reward.target_language=english", 'target_language="english": is not legal; use one of "problem", "ar"'),
+    ("reward.language=-1", r"reward\.language=-1: is out of range"),
+])
+def test_a_language_that_cannot_be_told_is_refused_in_a_line(mistake, said):
+    with pytest.raises(UserError, match=said):
+        load_recipe(RECIPE, [mistake])

@@ -59,6 +59,7 @@ LEFT_OUT = {
     "fenced code": "```python\nfor item in items:\n    total += item.price * rate  # tax\nprint(total)\n```",
     "names of code": "isPrime is_prime x1 compute()",
     "addresses": "https://example.org/the/way/of/all/things?to=us www.example.org me@example.org",
+    "tags": "<br/> <b>12</b>",
     "signs": "→ ∴ ✓ 😀 … —",
 }
 
@@ -99,6 +100,8 @@ def test_a_sentence_cannot_hide_piece_by_piece():
     """In formulas side by side, letter by letter, or word for word between Latin letters written in Cyrillic."""
     assert language_share(f"{SENTENCE} " + " ".join(f"${HIDDEN[at:at + 3]}$" for at in range(0, 18, 3)), "en") < 0.7
     assert language_share(f"{SENTENCE} $" + " ".join(HIDDEN) + "$", "en") < 0.7
+    lines = "\n".join(HIDDEN[at:at + 3] for at in range(0, 18, 3))
+    assert language_share(f"{SENTENCE}\n```\n{lines}\n```", "en") < 0.7
     german = SENTENCE + " Dаnn tеilеn wir аlles durсh drеi"  # with Cyrillic а, е and с, but for "wir"
     assert count_words(german, "de").target <= 1
 

@@ -8,6 +8,7 @@ for that.
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import groupby
 from typing import NamedTuple
 
 import regex
@@ -24,10 +25,11 @@ KEYWORDS = frozenset((  # noqa: SIM905 (words are read more easily so)
     "using var void where while with yield").split())
 
 _MARK = regex.compile(r"```|`|\$\$|\$|\\[()\[\]]|\\begin\{[^{}\n]{0,40}\}|\\end\{[^{}\n]{0,40}\}")
-_COMMAND = regex.compile(r"\\(?:begin|end)\{[^{}\n]{0,40}\}|\\[A-Za-z]+\*?|[{}]")
+_COMMAND = regex.compile(r"\\(?:begin|end)\{[^{}\n]{0,40}\}|\\[A-Za-z]+\*?|[{}]|</?[A-Za-z][A-Za-z0-9]{0,9}/?>")
 _ADDRESS = regex.compile(r"(?:https?://|www\.)[!-~]*+|[\w.+-]{1,64}+@[\w-]++\.[!-~]+", regex.ASCII)
 _WORD = regex.compile(r"[\p{L}\p{M}]{2,}+")
 _GAP = regex.compile(r"[\s,.;:!?'’\"-]*+")
+_BARE = regex.compile(r"[\p{L}\p{M}\s,.;:!?'’\"-]*+")
 _SPACELESS_RUN = regex.compile(rf"(?:[{SPACELESS}][\s\p{{P}}]*+){{6}}")
 WORDS_IN_A_ROW = 4
 
@@ -52,8 +54,7 @@ def prose(text: str) -> str:
         kept.append(_if_prose(" ".join(formula)))
         formula = []
         if piece.kind == "code":
-            lines = [line for line in piece.text.splitlines() if reads_as_prose(line, KEYWORDS)]
-            kept.append("\n".join(["", *lines, ""]))
+            kept.append("\n".join(["", *_prose_of_code(piece.text), ""]))
         else:
             kept.append(_COMMAND.sub(" ", _ADDRESS.sub(" ", piece.text)))
     kept.append(_if_prose(" ".join(formula)))
@@ -75,6 +76,14 @@ def reads_as_prose(text: str, keywords: frozenset[str] = frozenset()) -> bool:
             return True
         end = match.end()
     return False
+
+
+def _prose_of_code(text: str) -> Iterator[str]:
+    """Lines of code that are sentences, and neighbouring lines of nothing but words that are one together."""
+    for is_bare, group in groupby(text.splitlines(), key=lambda line: _BARE.fullmatch(line) is not None):
+        lines = list(group)
+        stretches = ["\n".join(lines)] if is_bare else lines
+        yield from (stretch for stretch in stretches if reads_as_prose(stretch, KEYWORDS))
 
 
 def _if_prose(text: str) -> str:
