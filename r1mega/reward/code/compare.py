@@ -27,7 +27,7 @@ def is_same_output(expected: str, found: str) -> bool:
 def read_json(line: bytes) -> Any:
     """The value in a line that a program wrote. Raises NotJson."""
     try:
-        return json.loads(line)
+        return json.loads(line.decode())
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, nested too deeply, an endless integer
         raise NotJson(f"{type(error).__name__}") from None
 
