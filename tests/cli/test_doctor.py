@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from r1mega.cli.doctor.finding import Level
 from r1mega.cli.doctor.fit import cache_bytes_per_rank, check_fit, state_bytes_per_rank
 from r1mega.cli.doctor.machine import GIB, num_cores
@@ -128,3 +130,18 @@ def test_nothing_missing_makes_it_crash(tmp_path: Path) -> None:
                           capture_output=True, text=True, env={"PATH": ""})
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "pydantic is missing" in done.stderr
+
+
+def test_the_doctor_tries_the_sandbox_and_says_what_a_refusal_costs() -> None:
+    """Inside a user namespace without room for another one there is none."""
+    code = "from r1mega.cli.doctor.machine import check_sandbox as f; found = f(); print(found.level.value, found.text)"
+    full = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    refused = ["unshare", "--user", "--map-root-user", "sh", "-c", full, "sh"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    said = [subprocess.run([*prefix, sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+            for prefix in ([], refused)]
+    if said[1].returncode != 0 or said[0].stdout.startswith("-- none"):
+        pytest.skip(f"NOT TESTED: {said[1].stderr.strip()[-200:] or said[0].stdout}")
+    assert said[0].stdout.startswith("ok programs get a user, processes, mounts, a network")
+    assert said[1].stdout.startswith("-- none (user namespaces: ")
+    assert 'reward.code.sandbox="none-i-accept-the-risk"' in said[1].stdout

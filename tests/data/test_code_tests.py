@@ -37,7 +37,8 @@ def test_problems_with_other_tests_are_other_problems(tmp_path: Path) -> None:
 
 
 def test_columns_may_have_other_names(tmp_path: Path) -> None:
-    problem, = load(tmp_path, {"question": "Q", "cases": CALLS, "entry": "f"}, fields=Fields(tests="cases", function="entry"))
+    row = {"question": "Q", "cases": CALLS, "entry": "f"}
+    problem, = load(tmp_path, row, fields=Fields(tests="cases", function="entry"))
     assert problem.metadata["function"] == "f"
 
 

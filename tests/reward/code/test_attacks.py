@@ -46,7 +46,8 @@ ATTACKS = {
     "write through a link to the root": (
         "os.symlink('/', 'root'); open('root{folder}/written', 'w').write('x'); return True", GONE, True),
     "write a new file to the root": ("open('/written', 'w'); return True", READ_ONLY, False),
-    "write to Python's library": ("open(os.path.dirname(os.__file__) + '/written', 'w'); return True", READ_ONLY, False),
+    "write to Python's library": ("open(os.path.dirname(os.__file__) + '/written', 'w'); return True", READ_ONLY,
+                                  False),
     "replace itself": ("open('/program.py', 'w'); return True", READ_ONLY, False),
     "replace the driver": ("os.rename('/driver.py', '/tmp/driver.py'); return True", "OSError 18", False),
     "list processes": ("return len(os.listdir('/proc')) > 10", GONE, True),

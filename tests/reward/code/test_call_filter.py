@@ -66,7 +66,7 @@ def test_the_numbers_are_the_c_librarys() -> None:
                                  Path("/usr/include/asm/unistd_64.h")) if path.exists()]
     if not headers:
         pytest.skip("no kernel headers here")
-    known = {name: int(number) for name, number in re.findall(r"#define __NR_(\w+) (\d+)", headers[0].read_text())}
+    known = {name: int(number) for name, number in re.findall(r"#define __NR_(\w+)\s+(\d+)", headers[0].read_text())}
     assert {name: numbers[0] for name, numbers in DENIED.items()} == {name: known[name] for name in DENIED}
 
 
@@ -74,5 +74,5 @@ def test_the_numbers_for_aarch64_are_the_generic_tables() -> None:
     header = Path("/usr/include/asm-generic/unistd.h")
     if not header.exists():
         pytest.skip("no kernel headers here")
-    known = dict(re.findall(r"#define __NR(?:3264)?_(\w+) (\d+)", header.read_text()))
+    known = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", header.read_text()))
     assert {name: numbers[1] for name, numbers in DENIED.items()} == {name: int(known[name]) for name in DENIED}

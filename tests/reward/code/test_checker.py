@@ -34,9 +34,11 @@ RIGHT = {
     "the end of the input": (SQUARE, "import sys\nprint(sum(int(line) ** 2 for line in sys.stdin))"),
     "a main block": (SQUARE, "if __name__ == '__main__':\n    print(int(input()) ** 2)"),
     "scratch and threads": (SQUARE, "import threading\ndef f(): open('n', 'w').write(input())\n"
-                                    "t = threading.Thread(target=f); t.start(); t.join(); print(int(open('n').read()) ** 2)"),
+                                    "t = threading.Thread(target=f); t.start(); t.join()\n"
+                                    "print(int(open('n').read()) ** 2)"),
     "a process of its own": (SQUARE, "import os\nif os.fork(): os.wait()\nelse: print(int(input()) ** 2)"),
-    "a block in prose": (SQUARE, "First:\n```python\nprint(1)\n```\nBetter:\n```py\nn = int(input())\nprint(n * n)\n```\n"),
+    "a block in prose": (SQUARE, "First:\n```python\nprint(1)\n```\nBetter:\n"
+                                    "```py\nn = int(input())\nprint(n * n)\n```\n"),
     "a function": (ADD, "def add(a, b): return a + b"),
     "one that prints": (ADD, "def add(a, b):\n  print('value', a)\n  return a + b"),
     "one with helpers and a main block": (
@@ -48,7 +50,8 @@ RIGHT = {
     "an object": (function_problem("f", ([2], {"a": 2.0})), "def f(x): return {'a': x}"),
     "a decimal within 1e-6": (stdin_problem(("", "0.33333333 yes\n")), "print(1 / 3 + 1e-9, 'yes')"),
     "letters of any kind": (stdin_problem(("naïve 中文\n", "文中 evïan\n")), "print(input()[::-1])"),
-    "a megabyte of input": (stdin_problem(("1 " * 500_000 + "\n", "500000\n")), "print(sum(map(int, input().split())))"),
+    "a megabyte of input": (stdin_problem(("1 " * 500_000 + "\n", "500000\n")),
+                            "print(sum(map(int, input().split())))"),
     "input left unread": (stdin_problem(("1 " * 500_000 + "\n", "1\n")), "print(1)"),
 }
 WRONG = {
@@ -91,7 +94,7 @@ for name in ('r1mega', 'r1mega.reward', 'r1mega.reward.code', 'r1mega.reward.cod
 sys.modules[name].is_same_value = lambda *values: True
 def f(x): return 1""", VALUE),
     "builtins patched": (
-        "import builtins\nbuiltins.all = builtins.any = builtins.isinstance = lambda *a: True\ndef f(x): return 1", VALUE),
+        "import builtins\nbuiltins.all = builtins.any = lambda *a: True\ndef f(x): return 1", VALUE),
     "frames and the heap searched": ("""
 import gc, sys
 def f(x):
@@ -111,8 +114,8 @@ def f(x):
     "a deep answer": ("import os\ndef f(x): os.write(4, b'{\"value\": ' + b'[' * 100_000 + b']' * 100_000 + b'}\\n'); "
                       "os._exit(0)", DEEP),
     "a deep answer left open": ("import os\ndef f(x): os.write(4, b'[' * 200_000 + b'\\n'); os._exit(0)", DEEP),
-    "an endless integer": ("import os\ndef f(x): os.write(4, b'{\"value\": ' + b'9' * 200_000 + b'}\\n'); os._exit(0)",
-                           "the answer is no JSON (ValueError)"),
+    "an endless integer": ("import os\ndef f(x): os.write(4, b'{\"value\": ' + b'9' * 200_000 + b'}\\n'); "
+                           "os._exit(0)", "the answer is no JSON (ValueError)"),
     "no text": ("import os\ndef f(x): os.write(4, b'\\xff\\xfe\\n'); os._exit(0)",
                 "the answer is no JSON (UnicodeDecodeError)"),
     "a huge reply": ("def f(x): return 'x' * 10 ** 6", TOO_MUCH),

@@ -25,10 +25,10 @@ HUNGRY = {  # name: (program, how its first test ends)
     "a loop": ("while True: pass", TIME),
     "a loop in C": ("sum(range(10 ** 12))", TIME),
     "a loop that ignores signals": (
-        "import signal\nfor n in range(1, 65):\n  try: signal.signal(n, signal.SIG_IGN)\n  except (OSError, ValueError): "
-        "pass\nwhile True: pass", TIME),
-    "threads": ("import threading\ndef f():\n  while True: pass\n[threading.Thread(target=f).start() for _ in range(4)]",
-                TIME),
+        "import signal\nfor n in range(1, 65):\n  try: signal.signal(n, signal.SIG_IGN)\n"
+        "  except (OSError, ValueError): pass\nwhile True: pass", TIME),
+    "threads": ("import threading\ndef f():\n  while True: pass\n"
+                "for _ in range(4): threading.Thread(target=f).start()", TIME),
     "sleep": ("import time\ntime.sleep(10 ** 6)", TIME),
     "a wait for more input": ("import sys, os\nos.read(os.pipe()[0], 1)", TIME),
     "a program that stops itself": ("import os, signal\npid = os.fork()\nif pid: os.waitpid(pid, 0)\n"
@@ -94,8 +94,8 @@ def test_a_process_alone_cannot_have_more_memory_than_its_own_limit(sandbox) -> 
 
 def test_usage_counts_all_processes_of_a_program_and_knows_sleep(sandbox) -> None:
     """Two processes of 20 MB; both run, then both sleep."""
-    source = ("import os, sys, time\npid = os.fork()\nx = bytearray(b'x') * (20 << 20)\nend = time.process_time() + 0.15\n"
-              "while time.process_time() < end: pass\n"
+    source = ("import os, sys, time\npid = os.fork()\nx = bytearray(b'x') * (20 << 20)\n"
+              "end = time.process_time() + 0.15\nwhile time.process_time() < end: pass\n"
               "if pid: print('ran', flush=True); time.sleep(100)\ntime.sleep(100)")
     program = sandbox.run(source, False, LIMITS)
     seen = []
@@ -114,10 +114,11 @@ def test_usage_counts_all_processes_of_a_program_and_knows_sleep(sandbox) -> Non
 def test_a_busy_machine_does_not_make_a_program_late(checker: CodeChecker) -> None:
     """0.3 s of CPU on a core shared with three others take longer than the limit of 0.5 s by the wall's clock."""
     core = min(os.sched_getaffinity(0))
-    spinners = [subprocess.Popen([sys.executable, "-c", f"import os\nos.sched_setaffinity(0, [{core}])\nwhile True: pass"])
-                for _ in range(3)]
+    spin = f"import os\nos.sched_setaffinity(0, [{core}])\nwhile True: pass"
+    spinners = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(3)]
     try:
-        source = (f"import os, time\nos.sched_setaffinity(0, [{core}])\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n" + RIGHT)
+        source = (f"import os, time\nos.sched_setaffinity(0, [{core}])\nend = time.process_time() + 0.3\n"
+                  f"while time.process_time() < end: pass\n{RIGHT}")
         began = time.monotonic()
         verdict, = checker.check([(SQUARE, source)])
         assert verdict.right, verdict

@@ -59,7 +59,7 @@ def test_an_ordinary_user_without_privileges_gets_walls() -> None:
 def test_a_machine_without_isolation_is_refused_in_one_line_with_reason_and_fix() -> None:
     demand_unshare()
     said = ask(ROOT_ALONE, "required")
-    assert said.startswith('refused reward.code.sandbox="required": programs cannot be confined here (user namespaces: ')
+    assert said.startswith('refused reward.code.sandbox="required": programs cannot be confined here (user ')
     assert "No space left on device" in said and "root namespaces: " in said
     assert said.endswith('or let them do what they like with reward.code.sandbox="none-i-accept-the-risk"')
     assert "\n" not in said
