@@ -100,6 +100,8 @@ def test_a_sentence_cannot_hide_piece_by_piece():
     """In formulas side by side, letter by letter, or word for word between Latin letters written in Cyrillic."""
     assert language_share(f"{SENTENCE} " + " ".join(f"${HIDDEN[at:at + 3]}$" for at in range(0, 18, 3)), "en") < 0.7
     assert language_share(f"{SENTENCE} $" + " ".join(HIDDEN) + "$", "en") < 0.7
+    unseen = "\u200b".join("zuerst addieren wir beide Zahlen")
+    assert count_words(f"{SENTENCE} {unseen}", "en").other == 5
     lines = "\n".join(HIDDEN[at:at + 3] for at in range(0, 18, 3))
     assert language_share(f"{SENTENCE}\n```\n{lines}\n```", "en") < 0.7
     german = SENTENCE + " Dаnn tеilеn wir аlles durсh drеi"  # with Cyrillic а, е and с, but for "wir"
