@@ -82,7 +82,8 @@ ATTACKS = {
     "raise a limit": ("import resource; resource.setrlimit(resource.RLIMIT_AS, (-1, -1)); return True", "ValueError",
                       False),
     "set the host's name": ("import socket; socket.sethostname('owned'); return True", DENIED, False),
-    "an installed package": ("import pydantic; return True", "ModuleNotFoundError", False),
+    "installed packages": (
+        "import site; return any(os.listdir(p) for p in site.getsitepackages() if os.path.isdir(p))", "nothing", False),
     "a shell": ("import subprocess; return subprocess.run(['/bin/sh', '-c', 'true']).returncode == 0", GONE, True),
     "the trainer's secrets": ("return any('canary' in value for value in os.environ.values())", "nothing", False),
     "a descriptor left open": ("return any(libc.fcntl(n, 1) >= 0 for n in range(3, 4096))", "nothing", False),
