@@ -20,8 +20,7 @@ def test_the_effective_number_by_hand():
 
 
 def test_wilsons_interval_is_the_published_one():
-    # 81 of 263 (Wilson's interval 0.2553 to 0.3662): R's prop.test(81, 263, correct = FALSE) and Newcombe 1998, table I.
-    # With single draws ours takes P - 1 = 263 observations.
+    # 81 of 263: 0.2553 to 0.3662 (Newcombe 1998, table I, method 3).
     values = [1.0] * 81 + [0.0] * 182
     p = 81 / 263
     scaled = clustered_interval([*values, p])  # one more, at the mean: P (P - 1) p (1 - p) / sum = 264

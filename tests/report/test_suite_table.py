@@ -13,13 +13,16 @@ from r1mega.report.suite_table import build_table, markdown_table
 AIME = {"pass@1": (0.5, 0.4, 0.625), "pass@2": (0.6, 0.5, 0.7), "cons@2": (0.75, 0.5, 0.9)}
 
 
-def write(folder: Path, model: str, suite: str, metrics: dict[str, tuple[float, float, float]], **about: object) -> Path:
+def write(
+    folder: Path, model: str, suite: str, metrics: dict[str, tuple[float, float, float]], **about: object
+) -> Path:
     """A results file as `r1mega evaluate` writes it, without its problems."""
     tree = {"format": "r1mega evaluation 1", "model": {"name": model, "digest": "0"},
             "suite": {"name": suite, "title": suite.upper(), "kind": "maths", "paper_row": None, "note": "",
                       "problems": 30, "dropped": 0} | about,
             "stamp": {"samples": 2, "suite": about.get("digest", "same")}, "rules": {"interval": "as it is"},
-            "metrics": {name: dict(zip(("value", "low", "high"), three, strict=True)) for name, three in metrics.items()}}
+            "metrics": {name: dict(zip(("value", "low", "high"), three, strict=True))
+                        for name, three in metrics.items()}}
     path = folder / model / f"{suite}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(tree))

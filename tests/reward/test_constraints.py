@@ -13,9 +13,12 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("keywords:frequency", {"keyword": "go", "frequency": 2, "relation": "at least"}, "Go, go!", "Go, going!"),
     ("keywords:frequency", {"keyword": "go", "frequency": 2, "relation": "less than"}, "Go, going!", "go go"),
     ("keywords:letter_frequency", {"letter": "E", "let_frequency": 3, "let_relation": "at least"}, "Eerie", "ear hem"),
-    ("length_constraints:number_words", {"relation": "at least", "num_words": 4}, "Don't stop at once", "It is well-kept"),
-    ("length_constraints:number_words", {"relation": "less than", "num_words": 4}, "one two three", "one two three four"),
-    ("length_constraints:number_sentences", {"relation": "at least", "num_sentences": 3}, "A b. C d? And e", "Pi is 3.14. Yes."),
+    ("length_constraints:number_words", {"relation": "at least", "num_words": 4},
+     "Don't stop at once", "It is well-kept"),
+    ("length_constraints:number_words", {"relation": "less than", "num_words": 4},
+     "one two three", "one two three four"),
+    ("length_constraints:number_sentences", {"relation": "at least", "num_sentences": 3},
+     "A b. C d? And e", "Pi is 3.14. Yes."),
     ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "a\n***\nb", "a\n\nb"),
     ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "***\na\n***\nb", "a\n***\n\n***\nb"),
     ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "so"},
@@ -33,7 +36,8 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("combination:repeat_prompt", {"prompt_to_repeat": "Say it. "}, "Say it.\nIt.", "It. Say it."),
     ("startend:end_checker", {"end_phrase": "that is all."}, "So.\nThat is all.", "That is all. So."),
     ("startend:quotation", {}, "\"Well.\"", "\"Well\"."),
-    ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "at least"}, "NO, NEVER x", "NO x"),
+    ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "at least"},
+     "NO, NEVER x", "NO x"),
     ("change_case:english_capital", {}, "ALL OF 3!", "ALL OF It"),
     ("change_case:english_lowercase", {}, "all of 3!", "all of It"),
     ("punctuation:no_comma", {}, "a; b", "a, b"),
@@ -60,8 +64,9 @@ def test_what_cannot_be_checked_is_not_taken_as_kept():
 
 def test_long_hostile_replies_take_no_time():
     begun = time.perf_counter()
-    for text in ("\n" * 200_000, "*" * 200_000, "**a" * 70_000, "**" + "a" * 200_000, "<<" + "a" * 200_000, "<" * 200_000,
-                 "[" * 200_000, "- " * 100_000, "a-" * 100_000, ". " * 100_000, "a" + " " * 200_000, "[" * 200_000):
+    for text in ("\n" * 200_000, "*" * 200_000, "**a" * 70_000, "**" + "a" * 200_000, "<<" + "a" * 200_000,
+                 "<" * 200_000, "[" * 200_000, "- " * 100_000, "a-" * 100_000, ". " * 100_000,
+                 "a" + " " * 200_000):
         for name, arguments, _, _ in CASES:
             keeps(name, arguments, f"x{text}x")
     assert time.perf_counter() - begun < 15

@@ -156,7 +156,8 @@ def test_every_kind_but_code_is_evaluated_and_texts_are_kept_when_asked(model_di
     ([], "no suites"), (["--suite", "nowhere.toml"], "nowhere.toml"), (["--suite", CHOICE, CHOICE], "same name"),
     (["--suite", str(SUITES / "humaneval.toml")], "can be loaded but not judged yet"),
     (["--suite", CHOICE, "--samples", "0"], "--samples=0"), (["--suite", CHOICE, "--top-p", "1.5"], "--top-p=1.5"),
-    (["--suite", CHOICE, "layout.tensor=2"], "not a layout setting"), (["--suite", CHOICE, "--temperature", "nan"], "nan"),
+    (["--suite", CHOICE, "layout.tensor=2"], "not a layout setting"),
+    (["--suite", CHOICE, "--temperature", "nan"], "nan"),
 ])
 def test_what_cannot_be_is_refused_before_the_model_is_loaded(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, words: list[str],

@@ -83,7 +83,8 @@ def test_equal_wrong_options_may_be_but_the_right_one_is_unique(tmp_path: Path):
 
 def test_squad_and_drop_have_several_answers_in_nested_fields(tmp_path: Path):
     config = suite("factual", fields={"context": "passage", "answer": "answers_spans.spans", "id": "query_id"})
-    row = {"query_id": "q1", "passage": "A cat.", "question": "Who?", "answers_spans": {"spans": ["cat", "a cat", "cat"]}}
+    row = {"query_id": "q1", "passage": "A cat.", "question": "Who?",
+           "answers_spans": {"spans": ["cat", "a cat", "cat"]}}
     (one,) = load(tmp_path, [row], config).problems
     assert one.problem.metadata["accepted"] == ["cat", "a cat"] and one.key == "q1"
     assert one.problem.question.startswith("A cat.\n\nWho?\n")
