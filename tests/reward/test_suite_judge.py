@@ -8,6 +8,7 @@ from r1mega.algorithm.vote import answer_classes, majority
 from r1mega.config.data import ChatTemplate
 from r1mega.config.rl import RewardConfig
 from r1mega.record import Problem
+from r1mega.reward.scorer import Check, Verdict
 from r1mega.reward.suite_judge import Marked, SuiteJudge
 
 HALF = Problem("t", "q", "\\frac{1}{2}", "math", {})
@@ -36,6 +37,19 @@ def test_answers_that_hang_the_checker_cost_themselves_alone_and_are_compared_wi
     (marked,) = judge.judge([(HALF, [f"\\boxed{{{tower}}}", "\\boxed{0.5}", f"\\boxed{{{tower}}}", "\\boxed{1/2}"])])
     assert [mark.right for mark in marked.marks] == [False, True, False, True]
     assert marked.marks[0].note.startswith("timed out") and classes(marked) == [0, 1, 0, 1]
+
+
+def test_of_many_answers_that_hang_each_hangs_once(judge: SuiteJudge, monkeypatch: pytest.MonkeyPatch):
+    """Compared with one another, n of them would take n^2 time-outs."""
+    asked: list[tuple[str, str]] = []
+
+    def check(checks: list[Check]) -> list[Verdict]:
+        asked.extend((one.expected, one.answer) for one in checks)
+        return [Verdict(False, "timed out after 1 s of CPU" if "!" in one.answer else "") for one in checks]
+
+    monkeypatch.setattr(judge._pool, "check", check)
+    judge.judge([(HALF, [f"\\boxed{{{n}!}}" for n in range(8)] + ["\\boxed{3}", "\\boxed{4}"])])
+    assert [pair for pair in asked if pair[0] != HALF.answer] == [("3", "4")] and len(asked) == 11
 
 
 def test_an_overlong_answer_is_wrong_and_has_no_vote(judge: SuiteJudge):
