@@ -27,8 +27,8 @@ class PipelineConfig(Section):
     """Of every stage."""
     runs_dir: str = Field("runs", min_length=1)
     code: str | None = None
-    """Stands for the version of our code, on which results depend; by default a hash of its sources. Give a word of your
-    own to keep results across changes of code that change none."""
+    """Stands for the version of our code, on which results depend; by default a hash of its sources. Give a word of
+    your own to keep results across changes of code that change none."""
     stages: dict[Annotated[str, Field(pattern=NAME)], StageEntry] = Field(min_length=1)
 
 
