@@ -17,8 +17,6 @@ from r1mega.training.checkpoint.files import hash_file
 from r1mega.training.checkpoint.manifest import write_manifest
 from tests.e2e.recipes import ROOT, write_base_recipe, write_rl_recipe
 
-STARTS = '\n[start]\nrecipe = "base.toml"\n'
-
 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
@@ -48,9 +46,7 @@ def leave_checkpoint(run_dir: Path) -> None:
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     write_base_recipe(tmp_path)
-    path = write_rl_recipe(tmp_path, "run")
-    path.write_text(path.read_text() + STARTS)
-    return path
+    return write_rl_recipe(tmp_path, "run", start='recipe = "base.toml"')
 
 
 def go(recipe: Path, *overrides: str) -> Path:
@@ -99,7 +95,7 @@ def test_fewer_held_out_problems_than_the_bases_are_no_leak(recipe: Path, launch
 
 def test_a_base_says_by_its_own_key_that_a_step_is_too_large(recipe: Path, launched: list):
     base = recipe.parent / "base.toml"
-    base.write_text(base.read_text().replace("documents_per_step = 8", "documents_per_step = 80"))
+    base.write_text(base.read_text().replace("documents_per_step = 16", "documents_per_step = 80"))
     assert "pretrain.documents_per_step=80 is more than the" in refused(recipe)
     assert launched == []
 
@@ -111,8 +107,8 @@ def test_under_a_launcher_the_base_has_the_layout_of_the_recipe_that_starts_from
     go(recipe, "layout.data_parallel=4", "layout.pipeline_parallel=2", "layout.pipeline_layout='Ett|ttmL'")
     assert launched[0]["layout"] == launched[1]["layout"]
     assert launched[0]["layout"]["pipeline_layout"] == "Ett|ttmL"
-    said = refused(recipe, "name=wide", "rollout.problems_per_step=16", "layout.data_parallel=16")
-    assert "pretrain.documents_per_step=8" in said and "layout.data_parallel=16" in said
+    said = refused(recipe, "name=wide", "rollout.problems_per_step=32", "layout.data_parallel=32")
+    assert "pretrain.documents_per_step=16" in said and "layout.data_parallel=32" in said
 
 
 def test_one_rank_of_torchrun_is_enough_for_a_base_whose_own_layout_has_two(recipe: Path):
@@ -130,8 +126,8 @@ def test_a_base_of_another_recipe_is_refused_and_a_damaged_one_runs_again(recipe
     go(recipe)
     base = recipe.parent / "base.toml"
     text = base.read_text()
-    base.write_text(text.replace("warmup_steps = 1", "warmup_steps = 2"))
-    assert "runs/base: was started with optimizer.warmup_steps=1, now it is 2" in refused(recipe, "name=other")
+    base.write_text(text.replace("warmup_steps = 2", "warmup_steps = 1"))
+    assert "runs/base: was started with optimizer.warmup_steps=2, now it is 1" in refused(recipe, "name=other")
     base.write_text(text)
     (recipe.parent / "runs/base/checkpoints/step-00000002/weights/numbers").write_bytes(b"1334")
     go(recipe, "name=other")
