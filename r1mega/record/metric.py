@@ -74,6 +74,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
         "mean cross-entropy over the responses of held-out samples; so for every heldout_loss_<source>, "
         "loss_<source> and tokens_<source>"),
     "heldout_format": Metric("held-out format", "percent", "mean format reward on held-out problems"),
+    "heldout_language": Metric("held-out language", "percent", "mean language consistency on held-out problems"),
     "heldout_response_tokens": Metric("held-out length", "count", "mean length of a held-out completion"),
     "heldout_problems": Metric("held-out problems", "count", "how many held-out problems"),
     "heldout_samples": Metric("samples each", "count", "samples of each"),

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from r1mega.report.run import Run, labels
 
-STAGES = {"rl": "reinforcement learning with GRPO", "pretrain": "pretraining of the stand-in base model"}
+STAGES = {"rl": "reinforcement learning with GRPO", "pretrain": "pretraining of the stand-in base model",
+          "sft": "supervised fine-tuning"}
 LAYOUT = {"data_parallel": "DP", "tensor_parallel": "TP", "pipeline_parallel": "PP", "virtual_stages": "VPP",
           "context_parallel": "CP", "expert_parallel": "EP", "expert_tensor_parallel": "ETP"}
 
@@ -72,7 +73,7 @@ def _layout(run: Run) -> str:
 
 def _data(run: Run) -> str:
     sources = (run.recipe.get("data") or {}).get("sources")
-    names = [str(source.get("task") or source.get("path") or _joined(source.get("paths")))
+    names = [str(source.get("task") or source.get("path") or _joined(source.get("paths")) or source.get("kind"))
              for source in (sources if isinstance(sources, list) else ()) if isinstance(source, dict)]
     return ", ".join(dict.fromkeys(filter(None, names)))
 

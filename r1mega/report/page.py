@@ -18,7 +18,7 @@ from r1mega.report.run import Run, labels, read_run
 from r1mega.report.samples import early_and_late, latest, tidy
 
 PANELS = (  # sections of the page, and the metrics each plots
-    ("Learning", ("reward", "pass_rate", "heldout_format", "loss", "mtp_loss")),
+    ("Learning", ("reward", "pass_rate", "heldout_format", "heldout_language", "loss", "mtp_loss")),
     ("Behaviour", ("response_tokens", "truncated", "heldout_response_tokens", "entropy", "kl",
                    "groups_dropped")),
     ("Optimisation", ("grad_norm", "lr", "clip_fraction", "logprob_gap", "expert_imbalance", "bad_steps")),

@@ -61,12 +61,14 @@ def heldout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     rates = [sum(r.score.parts["accuracy"] for r in group.rollouts) / len(group.rollouts) for group in groups]
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     mean, half = mean_and_half_width(rates)
+    language = [r.score.parts["language"] for r in rollouts if "language" in r.score.parts]
     return {
         "heldout_pass_at_1": mean, "heldout_pass_at_1_low": max(0.0, mean - half),
         "heldout_pass_at_1_high": min(1.0, mean + half), "heldout_problems": len(groups),
         "heldout_samples": len(rollouts) // len(groups),
         "heldout_format": sum(r.score.parts["format"] for r in rollouts) / len(rollouts),
-        "heldout_response_tokens": sum(len(r.completion.token_ids) for r in rollouts) / len(rollouts)}
+        "heldout_response_tokens": sum(len(r.completion.token_ids) for r in rollouts) / len(rollouts),
+        **({"heldout_language": sum(language) / len(language)} if language else {})}
 
 
 def mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -53,12 +52,10 @@ def test_as_a_process_it_says_so_before_torch_could_be_imported(case: Case, tmp_
     program = (f"import sys, runpy; sys.argv = ['r1mega', 'run', {str(recipe)!r}, *{list(case.overrides)!r}]\n"
                "from r1mega.cli.main import main\ncode = main()\n"
                "assert 'torch' not in sys.modules\nsys.exit(code)")
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path,
                           env=os.environ | {"PYTHONPATH": ""})
     assert done.returncode == 2, done.stderr
     assert_says(done.stderr, case)
-    assert time.perf_counter() - start < 10  # under 1 s on an idle machine
 
 
 def test_line_numbers_are_those_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -29,7 +29,7 @@ def refusal() -> str:
 
 
 def demand_isolation() -> None:
-    """Fails where tests are the gate, skips elsewhere, both with the reason, if programs cannot be confined here."""
+    """Skips, with the reason, if programs cannot be confined here."""
     if reason := refusal():
         pytest.skip(reason)
 
