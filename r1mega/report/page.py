@@ -27,6 +27,7 @@ PANELS = (  # sections of the page, and the metrics each plots
 PART_CAPTION = "mean over the rollout, before its weight"
 ENDS = "first and last 5% of steps"
 HIDDEN_WHEN_ZERO = ("bad_steps", "groups_dropped")
+ONLY_WHEN_ASKED_FOR = ("heldout_language",)  # its absence is nothing to tell
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def _sections(runs: Sequence[Run]) -> tuple[list[tuple[str, list[Plot]]], list[s
             plot = _phases(runs) if key == "phases" else _metric(runs, key)
             if plot is not None:
                 plots.append(plot)
-            elif key in METRICS and key not in HIDDEN_WHEN_ZERO:
+            elif key in METRICS and key not in (*HIDDEN_WHEN_ZERO, *ONLY_WHEN_ASKED_FOR):
                 missing.append(METRICS[key].label)
             if key == "reward" and len(runs) > 1:
                 plots += [part for name in _parts(runs) if (part := _metric(runs, name)) is not None]
