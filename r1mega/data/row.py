@@ -7,6 +7,7 @@ from typing import Any, get_args
 from r1mega.config.data import Fields
 from r1mega.config.error import UserError
 from r1mega.config.rl import Language
+from r1mega.data.characters import readable
 from r1mega.data.code_tests import name_of_tests, read_tests
 from r1mega.data.suggest import did_you_mean
 from r1mega.record import Problem
@@ -57,12 +58,7 @@ def _text(row: Mapping[str, Any], role: str, column: str, origin: str) -> str:
     if not value.strip():
         raise UserError(f"{origin}: field {column!r} is empty; every problem needs a {role}: fill or remove "
                         "this row")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{origin}: field {column!r} has a lone surrogate (U+{ord(value[error.start]):04X}) "
-                        f"at character {error.start}, which no tokenizer can read; remove it") from None
-    return value
+    return readable(value, column, origin)
 
 
 def _kind(value: Any) -> str:

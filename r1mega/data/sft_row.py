@@ -8,6 +8,7 @@ from typing import Any
 
 from r1mega.config.error import UserError
 from r1mega.config.sft import SampleFields
+from r1mega.data.characters import readable
 from r1mega.data.suggest import did_you_mean
 
 ROLES = ("system", "user", "assistant")
@@ -98,12 +99,7 @@ def _text(value: Any, what: str, origin: str) -> str:
         raise UserError(f"{origin}: field {what!r} is {_kind(value)}; it must be text")
     if not value.strip():
         raise UserError(f"{origin}: field {what!r} is empty; fill or remove this row")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{origin}: field {what!r} has a lone surrogate (U+{ord(value[error.start]):04X}) at character "
-                        f"{error.start}, which no tokenizer can read; remove it") from None
-    return value
+    return readable(value, what, origin)
 
 
 def _kind(value: Any) -> str:

@@ -10,41 +10,24 @@ Messages on the control socket (one JSON object each): {"load": [scorers]}, {"sp
 
 import ctypes
 import gc
-import json
 import os
-import select
 import signal
 import socket
 import sys
 from typing import Any
 
+from r1mega.reward.control import obey_until_closed
 from r1mega.reward.scorer import load_scorer
 from r1mega.reward.worker import serve
 
 PR_SET_PDEATHSIG = 1
-MESSAGE_BYTES = 1 << 16
-PARENT_CHECK_S = 2.0  # a copy of the socket may outlive the parent in some other process it forked
 
 
 def main(control_fd: int) -> None:
-    """Serve the process at the other end of `control_fd` until it closes or dies."""
-    # A job that is asked to stop still has to finish its step
-    for ignored in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(ignored, signal.SIG_IGN)
+    """Serve the process at the other end of `control_fd` until it closes or dies. Workers die with this process."""
     libc = ctypes.CDLL(None, use_errno=True)
-    parent = os.getppid()
-    control = socket.socket(fileno=control_fd)
-    while True:
-        if not select.select([control], [], [], PARENT_CHECK_S)[0]:
-            if os.getppid() != parent:
-                break
-            continue
-        message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 1)
-        if not message:
-            break
-        reply = _obey(json.loads(message), descriptors, libc, control)
-        control.send(json.dumps(reply).encode())
-    # Workers die with this process.
+    obey_until_closed(control_fd, lambda control: lambda request, descriptors: _obey(
+        request, descriptors, libc, control), max_descriptors=1)
 
 
 def _obey(

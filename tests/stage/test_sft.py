@@ -22,7 +22,6 @@ from r1mega.model import PolicySettings, build_policy
 from r1mega.parallel import Groups
 from r1mega.record import TrainSample
 from r1mega.reward.format import is_well_formed
-from r1mega.stage import run as run_module
 from r1mega.stage.chain import chain
 from r1mega.stage.packs import replica_packs
 from r1mega.stage.prepare import prepare_chain
@@ -32,7 +31,6 @@ from r1mega.stage.sft import ResponseLoss, by_label, source_sums
 from r1mega.training.learner import Learner, score_packs
 from r1mega.training.metrics import same_metrics
 from tests.stage.supervised import ROOT, write_recipe
-from tests.stage.test_chain import leave_checkpoint
 
 
 def run(recipe: Path, ledger: Path, kill_at: int = 0) -> subprocess.CompletedProcess:
@@ -200,19 +198,6 @@ max_new_tokens = 8
 [train]
 steps = 2
 """
-
-
-@pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
-    """The runs that would have been started, each of which leaves a checkpoint of its last step."""
-    launched: list[dict] = []
-
-    def launch(function: str, arguments: dict, layout: object) -> None:
-        launched.append({**arguments, "name": Path(arguments["run_dir"]).name})
-        leave_checkpoint(Path(arguments["run_dir"]))
-
-    monkeypatch.setattr(run_module, "launch", launch)
-    return launched
 
 
 def go(recipe: Path, *overrides: str) -> None:

@@ -5,9 +5,7 @@ The parent of this process (sandbox.py) talks to it on a socket, one JSON object
 """
 
 import contextlib
-import json
 import os
-import select
 import shutil
 import signal
 import socket
@@ -26,9 +24,8 @@ from r1mega.reward.code.confinement import (
     execute,
     write_program,
 )
+from r1mega.reward.control import Obey, obey_until_closed
 
-MESSAGE_BYTES = 1 << 16
-PARENT_CHECK_S = 2.0  # a copy of the socket may outlive the parent in some other process it forked
 WALLS = (kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
          | kernel.CLONE_NEWCGROUP)
 FLAGS = {"user": WALLS | kernel.CLONE_NEWUSER, "root": WALLS}
@@ -152,22 +149,12 @@ def _close(*descriptors: int) -> None:
 
 
 def main(control_fd: int) -> None:
-    """Serve the process at the other end of `control_fd` until it closes or dies."""
-    for ignored in (signal.SIGTERM, signal.SIGINT):  # a job that is asked to stop still has to finish its step
-        signal.signal(ignored, signal.SIG_IGN)
-    parent = os.getppid()
-    launcher = Launcher()
-    control = socket.socket(fileno=control_fd)
-    while True:
-        if not select.select([control], [], [], PARENT_CHECK_S)[0]:
-            if os.getppid() != parent:
-                break
-            continue
-        message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 3)
-        if not message:
-            break
-        control.send(json.dumps(_obey(json.loads(message), descriptors, launcher)).encode())
-    # Programs die with this process.
+    """Serve the process at the other end of `control_fd` until it closes or dies. Programs die with this process."""
+    def begin(_: socket.socket) -> Obey:
+        launcher = Launcher()
+        return lambda request, descriptors: _obey(request, descriptors, launcher)
+
+    obey_until_closed(control_fd, begin, max_descriptors=3)
 
 
 def _obey(request: dict[str, Any], descriptors: list[int], launcher: Launcher) -> dict[str, Any]:
