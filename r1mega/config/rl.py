@@ -44,11 +44,17 @@ Language = Literal["ar", "be", "bg", "bn", "cs", "da", "de", "el", "en", "es", "
                    "tr", "uk", "ur", "vi", "zh"]  # ISO 639-1; what reward/language can tell apart
 
 
+Form = Literal["answer", "summary"]
+
+
 class RewardConfig(Section):
     """Weights of the parts; the total is their weighted sum."""
 
     accuracy: float = Field(1.0, ge=0)
     format: float = Field(1.0, ge=0)
+    form: Form = "answer"
+    """What earns the format reward. answer: the reasoning, then the answer in its tags and nothing else (R1-Zero's);
+    summary: the reasoning, then a text for the reader with the answer's tags in it (that of cold-start data)."""
     language: float | None = Field(None, ge=0)
     """Language consistency: the share of the reasoning's words that are in the target language. 0: measured and logged,
     not paid; none: not measured."""

@@ -53,7 +53,8 @@ class Judge:
             weights["language"] = self._config.language
         scores = []
         for (problem, text), verdict in zip(items, verdicts, strict=True):
-            parts = {"accuracy": float(verdict.right), "format": float(is_well_formed(text, self._template))}
+            in_form = is_well_formed(text, self._template, self._config.form)
+            parts = {"accuracy": float(verdict.right), "format": float(in_form)}
             if self._config.language is not None:
                 parts["language"] = self._language(problem, text)
             scores.append(weigh(parts, weights, {"accuracy": verdict.note} if verdict.note else {}))

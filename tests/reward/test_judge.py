@@ -172,6 +172,13 @@ def test_parts_notes_and_weights(judge):
     assert long.total == 0.5 and "13 characters, more than max_answer_chars=10" in long.notes["accuracy"]
 
 
+def test_the_recipe_says_whether_a_summary_around_the_answer_has_the_form():
+    item = Problem("t", "q", "a b", scorer="exact"), "<think>so</think>It is <answer>a b</answer>."
+    for form, earned in (("answer", 0.0), ("summary", 1.0)):
+        with Judge(RewardConfig(form=form), TEMPLATE) as judge:
+            assert judge.score([item])[0].parts == {"accuracy": 1.0, "format": earned}
+
+
 def test_no_items_are_no_scores(judge):
     assert judge.score([]) == []
 
