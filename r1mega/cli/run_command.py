@@ -48,9 +48,14 @@ def run(args: argparse.Namespace) -> None:
         return
     from r1mega.stage.run import run_recipe
     run_dir = run_recipe(resolved.recipe, Path(args.recipe))
-    if int(os.environ.get("RANK", "0")) == 0:
-        from r1mega.report import write_report
-        print(f"report: {write_report([run_dir], None)}")
+    if int(os.environ.get("RANK", "0")) != 0:
+        return
+    if resolved.recipe.stage == "evaluate":
+        from r1mega.report.suite_table import suite_table
+        print(suite_table(sorted((run_dir / "evaluation").glob("*.json"))))
+        return
+    from r1mega.report import write_report
+    print(f"report: {write_report([run_dir], None)}")
 
 
 def _run_pipeline(args: argparse.Namespace) -> None:
@@ -69,6 +74,7 @@ def _run_pipeline(args: argparse.Namespace) -> None:
 
 
 def _plan(recipe: Recipe, data: str) -> str:
-    ranks = recipe.layout.world_size
-    return (f"{recipe.name}: {recipe.train.steps} steps of stage {recipe.stage} on {ranks} rank{'s' * (ranks > 1)}; "
+    ranks, suites = recipe.layout.world_size, len(recipe.evaluation.suites.paths)
+    length = f"{suites} suite{'s' * (suites > 1)}" if recipe.stage == "evaluate" else f"{recipe.train.steps} steps"
+    return (f"{recipe.name}: {length} of stage {recipe.stage} on {ranks} rank{'s' * (ranks > 1)}; "
             f"{data}{'; ' * bool(data)}nothing was started")

@@ -7,10 +7,17 @@ import jinja2
 import jinja2.meta
 
 from r1mega.config.check_layout import check_layout
-from r1mega.config.data import DATA_ENDINGS, ChatTemplate, FilesSource, ReasoningGymSource, TokenizerConfig
+from r1mega.config.data import (
+    DATA_ENDINGS,
+    BilingualSource,
+    ChatTemplate,
+    FilesSource,
+    ReasoningGymSource,
+    TokenizerConfig,
+)
 from r1mega.config.error import Mistake
 from r1mega.config.paths import check_run_folder, check_run_folder_can_be_made
-from r1mega.config.recipe import Recipe
+from r1mega.config.recipe import WITHOUT_MODEL, Recipe
 from r1mega.config.sft import SampleFiles
 
 SHAPE_FREE = {"init_std", "max_context"}  # a model may differ in these from the one it starts from
@@ -43,11 +50,18 @@ def check_files(recipe: Recipe) -> Iterator[Mistake]:
         if isinstance(source, SampleFiles):
             for number, path in enumerate(source.paths):
                 yield from _check_data_file(f"sft.sources.{index}.paths.{number}", Path(path))
+    for number, path in enumerate(recipe.evaluation.suites.paths):
+        if not Path(path).is_file():
+            there = "is a folder" if Path(path).is_dir() else "is not there"
+            yield Mistake(f"evaluation.suites.paths.{number}", f"the file {there}; a path is relative to the file that "
+                                                               "sets it; name a suite's .toml file")
     yield from check_run_folder_can_be_made(recipe)
 
 
 def check_start(recipe: Recipe, start: Recipe) -> Iterator[Mistake]:
     """Yield a Mistake where the recipe cannot go on from the model that `start` trains."""
+    if start.stage in WITHOUT_MODEL:
+        yield Mistake("start.recipe", f'is of stage "{start.stage}", which leaves no model; name one that trains')
     ours, theirs = recipe.model.model_dump(), start.model.model_dump()
     differ = [name for name in ours if name not in SHAPE_FREE and ours[name] != theirs[name]]
     if differ:
@@ -67,11 +81,17 @@ def _check_stage(recipe: Recipe) -> Iterator[Mistake]:
         yield Mistake("pretrain", 'is missing, and stage="pretrain" needs it; add it with documents_per_step = 256')
     if recipe.stage == "sft" and recipe.sft is None:
         yield Mistake("sft", 'is missing, and stage="sft" needs it; add [[sft.sources]] with kind, name and paths')
+    if recipe.stage == "evaluate" and not recipe.evaluation.suites.paths:
+        yield Mistake("evaluation.suites.paths", 'names no suite, and stage="evaluate" does nothing else; add e.g. '
+                                                 '["../suites/own-maths.toml"]')
+    if recipe.stage in WITHOUT_MODEL and recipe.start.model is None and recipe.start.recipe is None:
+        yield Mistake("start.model", f'is missing, and stage="{recipe.stage}" trains none; name a model folder or a '
+                                     "run's checkpoint, or set start.recipe")
     for name in ("pretrain", "sft"):
         if recipe.stage != name and getattr(recipe, name) is not None:
             yield Mistake(name, f'has no meaning for stage="{recipe.stage}"; take the section out, or use stage = '
                                 f'"{name}"')
-    if recipe.stage != "sft" and recipe.train.steps is None:
+    if recipe.stage not in ("sft", *WITHOUT_MODEL) and recipe.train.steps is None:
         yield Mistake("train.steps", "is missing; legal: a whole number >= 1; add it under [train]")
     if recipe.start.model is not None and recipe.start.recipe is not None:
         yield Mistake("start.model", "start.recipe is set too, and weights come from one place; keep one of them "
@@ -171,9 +191,10 @@ def _check_batches(recipe: Recipe) -> Iterator[Mistake]:
 def _check_data(recipe: Recipe) -> Iterator[Mistake]:
     """Generated problems are countable beforehand (equal ones fall together later, which only makes them fewer)."""
     sources = recipe.data.sources
-    if not all(isinstance(source, ReasoningGymSource) for source in sources):
+    if not all(isinstance(source, ReasoningGymSource | BilingualSource) for source in sources):
         return
-    total = sum(source.size for source in sources)
+    total = sum(source.size * (len(source.languages) if isinstance(source, BilingualSource) else 1)
+                for source in sources)
     left = total - recipe.data.heldout_problems
     if left < 1:
         yield Mistake("data.heldout_problems", f"leaves nothing to train on: the sources have {total} problems; use "

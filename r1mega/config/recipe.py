@@ -32,10 +32,14 @@ class StartConfig(Section):
     """A recipe file, relative to this one; it is run first (with the same seed) unless its model is there."""
 
 
+WITHOUT_MODEL = ("evaluate",)  # stages that leave no model, so that nothing can start from them
+
+
 class Recipe(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Of the run folder; by default the file's path under configs/, e.g. tiny-zero."""
-    stage: Literal["pretrain", "sft", "rl"]
+    stage: Literal["pretrain", "sft", "rl", "evaluate"]
+    """evaluate: the suites of evaluation.suites on the model it starts from, into RUN/evaluation; trains nothing."""
     seed: int = Field(0, ge=0, lt=2**31)
     runs_dir: str = "runs"
     start: StartConfig = StartConfig()

@@ -103,10 +103,13 @@ class GrpoConfig(Section):
 
 
 class SuitesConfig(Section):
-    """What `r1mega evaluate --recipe` asks a finished model. Defaults are DeepSeek-R1's (arXiv 2501.12948)."""
+    """What stage evaluate, and `r1mega evaluate --recipe`, ask a finished model. Defaults are DeepSeek-R1's
+    (arXiv 2501.12948)."""
 
     paths: list[Annotated[str, RelativePath()]] = []
     """Files of suites, e.g. configs/suites/aime-2024.toml."""
+    name: str | None = Field(None, min_length=1)
+    """Of the model in tables; by default its run and step."""
     samples: int | None = Field(None, ge=1)
     """Of each problem; by default as many as the suite says."""
     temperature: float = Field(0.6, ge=0)

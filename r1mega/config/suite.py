@@ -30,6 +30,14 @@ class SuiteHub(Section):
     """A commit of the dataset, so that the same problems are asked next year."""
 
 
+class SuiteRecipe(Section):
+    """The held-out problems of a recipe: chosen by content hash, so that no run of it was trained on them."""
+
+    kind: Literal["recipe"] = "recipe"
+    path: str
+    """The recipe's file, relative to the suite's."""
+
+
 class SuiteFields(Section):
     """Which field of a row holds what. `a.b` is field b of the object in a, or of each of its elements if a is a list.
 
@@ -64,8 +72,9 @@ class SuiteFields(Section):
 class SuiteConfig(Section):
     title: str
     """As it stands in a table, e.g. "AIME 2024"."""
-    kind: Literal["maths", "choice", "factual", "instruction", "code"]
-    source: Annotated[SuiteFiles | SuiteHub, Field(discriminator="kind")]
+    kind: Literal["maths", "choice", "factual", "instruction", "code", "recipe"]
+    """recipe: asked as in training, with the model's own template alone, and judged by the recipe's own rewards."""
+    source: Annotated[SuiteFiles | SuiteHub | SuiteRecipe, Field(discriminator="kind")]
     fields: SuiteFields = SuiteFields()
     prompt: str | None = None
     """A jinja2 text that sees question, context and options; by default that of the kind."""
@@ -85,6 +94,11 @@ class SuiteConfig(Section):
     @model_validator(mode="after")
     def _fields_fit_the_kind(self) -> "SuiteConfig":
         fields = self.fields
+        if (self.kind == "recipe") != isinstance(self.source, SuiteRecipe):
+            raise Mistake("kind", 'kind = "recipe" and source.kind = "recipe" belong together; use both or neither')
+        if self.kind == "recipe" and (self.prompt is not None or fields != SuiteFields()):
+            name = "fields" if self.prompt is None else "prompt"
+            raise Mistake(name, 'kind="recipe" asks the recipe\'s problems as they are; take it out')
         if self.kind == "choice" and (fields.options is None) == (not fields.wrong):
             raise Mistake("fields", 'kind="choice" needs either options (a field with a list of all) or wrong (fields '
                                     "with one wrong option each); set one of them")
@@ -115,7 +129,7 @@ def load_suite(path: Path) -> SuiteConfig:
 def _explained(error: ValidationError) -> str:
     """The first mistake, in our words where pydantic's would not help."""
     first = error.errors()[0]
-    names = [str(part) for part in first["loc"] if part not in ("files", "huggingface")]
+    names = [str(part) for part in first["loc"] if part not in ("files", "huggingface", "recipe")]
     key = ".".join(names)
     inner = first.get("ctx", {}).get("error")
     if isinstance(inner, Mistake):
@@ -124,8 +138,10 @@ def _explained(error: ValidationError) -> str:
         case "missing":
             return f"{key}: is missing; add it"
         case "extra_forbidden":
-            section = {"fields": SuiteFields, "source": SuiteHub}.get(names[0], SuiteConfig)
+            sources = {"files": SuiteFiles, "huggingface": SuiteHub, "recipe": SuiteRecipe}
+            source = next((sources[part] for part in first["loc"] if part in sources), SuiteHub)
+            section = {"fields": SuiteFields, "source": source}.get(names[0], SuiteConfig)
             return f"{key}: unknown key; legal: {', '.join(section.model_fields)}"
         case "union_tag_not_found" | "union_tag_invalid":
-            return f'{key}: needs kind = "files" or kind = "huggingface"'
+            return f'{key}: needs kind = "files", kind = "huggingface" or kind = "recipe"'
     return f"{key}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -1,7 +1,7 @@
 """Completions of a suite's problems in, verdicts and parsed answers out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Self
 
@@ -28,6 +28,8 @@ class Mark:
     part: float
     """In [0, 1]: of factual answers the F1 of words, of instructions the share kept, else 1 or 0."""
     note: str = ""
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """Other parts of a recipe's rewards, each in [0, 1]: format, language."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from r1mega.config import Recipe
 from r1mega.config.data import FilesSource, HuggingFaceSource
 from r1mega.config.sft import SampleFiles, SampleSet
+from r1mega.data.suites.files import suite_files
 
 FIELDS = {"data": True, "tokenizer": True, "pretrain": True, "sft": True, "rollout": {"problems_per_step"},
           "model": {"vocab_size", "max_context"}}
@@ -34,6 +35,9 @@ def _files(recipe: Recipe, base_dir: Path) -> Iterator[Path]:
             yield from (base_dir / path for path in source.paths)
         elif isinstance(source, HuggingFaceSource | SampleSet):
             yield from _below(base_dir / source.path)
+    if recipe.stage == "evaluate":
+        for path in recipe.evaluation.suites.paths:
+            yield from suite_files(Path(path))
     if recipe.tokenizer.path is not None:
         yield from _below(Path(recipe.tokenizer.path))
 

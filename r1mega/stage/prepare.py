@@ -29,6 +29,7 @@ from r1mega.stage.chain import Link, checkpoints
 from r1mega.stage.made_from import changed_file, made_from
 from r1mega.stage.same_run import check_same_run
 from r1mega.stage.sft_data import FOLDER, describe, prepare_samples, sample_texts, with_steps
+from r1mega.stage.suite_load import load_checked
 
 TOKENIZER_TEXTS = 2000  # enough to meet every character and every recurring word
 NAMES = ("train.jsonl", "heldout.jsonl")
@@ -71,6 +72,12 @@ def prepare_chain(links: Sequence[Link], write: bool = True) -> list[Link]:
     origin, planned = None, []
     for link in links:
         check_same_run(link.recipe, link.run_dir)
+        if link.recipe.stage == "evaluate":
+            suites = link.recipe.evaluation.suites
+            for path in () if write else suites.paths:  # whoever evaluates reads them at once
+                load_checked(Path(path), suites.seed)
+            planned.append(link)
+            continue
         try:
             origin, samples = _prepare(link, origin, write)
             planned.append(link if samples is None else replace(

@@ -33,19 +33,37 @@ def run_recipe(recipe: Recipe, recipe_path: Path) -> Path:
         if begin is None:
             raise UserError(f"{earlier.path}: its run stopped before step {earlier.recipe.train.steps}, so "
                             f"{recipe.name} cannot start; run the same command again")
-    _train(link, begin)
+    if link.recipe.stage == "evaluate":
+        evaluate_run(link, begin or Path(link.recipe.start.model))
+    else:
+        _train(link, begin)
     return link.run_dir
 
 
 def _train(link: Link, begin: Path | None) -> None:
     """One run of the chain, from the model `begin` (or the recipe's own start.model) where it has no checkpoint."""
     begin = begin or link.recipe.start.model
-    if int(os.environ.get("RANK", "0")) == 0:
-        (link.run_dir / "recipe.toml").write_text(dump_recipe(link.recipe), encoding="utf-8")
+    write_recipe(link)
     launch("r1mega.stage.run:run_rank", {
         "run_dir": str(link.run_dir), "start_model": None if begin is None else str(begin),
         "layout": link.recipe.layout.model_dump(), "seed": link.recipe.seed,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]]}, link.recipe.layout)
+
+
+def write_recipe(link: Link) -> None:
+    """The resolved recipe into the run's folder, by one process."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        link.run_dir.mkdir(parents=True, exist_ok=True)
+        (link.run_dir / "recipe.toml").write_text(dump_recipe(link.recipe), encoding="utf-8")
+
+
+def evaluate_run(link: Link, model: Path) -> None:
+    """Stage evaluate: one results file a suite, the same whatever killed it on the way (stage/suite.py)."""
+    from r1mega.stage.suite import evaluate
+
+    write_recipe(link)
+    recipe = link.recipe
+    evaluate(model, recipe.layout, recipe.evaluation.suites, link.run_dir / "evaluation", reward=recipe.reward)
 
 
 def run_rank(

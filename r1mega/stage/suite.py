@@ -17,14 +17,16 @@ from r1mega.algorithm.vote import TIE_RULE
 from r1mega.config import LayoutConfig, UserError
 from r1mega.config.rl import RewardConfig, SuitesConfig
 from r1mega.config.suite import SuiteConfig, load_suite
-from r1mega.data.suites import SuiteProblem, SuiteProblems, load_suite_problems
+from r1mega.data.suites import SuiteProblems
 from r1mega.parallel import Groups, launch, start, stop
-from r1mega.reward.constraints import CONSTRAINTS
 from r1mega.stage.model_path import find_model
+from r1mega.stage.suite_load import load_checked
 from r1mega.stage.suite_metrics import suite_counts, suite_metrics
 from r1mega.stage.suite_partial import Partial
 from r1mega.stage.suite_sampling import Examinee
 from r1mega.training.atomic_file import replace_file
+from r1mega.training.checkpoint.manifest import read_manifest
+from r1mega.training.checkpoint.model_folder import MODEL, TOKENIZER, WEIGHTS
 from r1mega.training.checkpoint.together import raise_together
 from r1mega.training.environment import describe_environment
 
@@ -39,9 +41,9 @@ def evaluate(
 ) -> list[Path]:
     """Evaluate a model on the suites of `how.paths`; writes and returns output/SUITE.json, one a suite.
 
-    `name`: of the model in tables; by default that of its run or folder. Suites whose results are there are left alone,
-    and an interrupted one goes on behind its last finished problem. Everything is checked before the model is loaded.
-    Raises UserError.
+    `name`: of the model in tables; by default `how.name`, or that of its run or folder. Suites whose results are there
+    are left alone, and an interrupted one goes on behind its last finished problem. Everything is checked before the
+    model is loaded. Raises UserError.
     """
     folder = find_model(model)
     if not (folder / "tokenizer").is_dir():
@@ -53,10 +55,10 @@ def evaluate(
         raise UserError("two of the suites' files have the same name, so their results would have too; rename one")
     if int(os.environ.get("RANK", "0")) == 0:
         for path in how.paths:
-            _load(Path(path), how.seed)
+            load_checked(Path(path), how.seed)
         _make_folder(output)
     arguments = {"model": str(folder), "layout": layout.model_dump(), "how": how.model_dump(), "output": str(output),
-                 "name": name or model_name(folder), "reward": (reward or RewardConfig()).model_dump(),
+                 "name": name or how.name or model_name(folder), "reward": (reward or RewardConfig()).model_dump(),
                  "command": [Path(sys.argv[0]).name, *sys.argv[1:]]}
     launch("r1mega.stage.suite:evaluate_on_rank", arguments, layout)
     return [results_file(output, path) for path in how.paths]
@@ -83,16 +85,27 @@ def evaluate_on_rank(
     try:
         settings, folder = SuitesConfig(**how), Path(model)
         about = {"name": name, "digest": model_digest(folder)}
-        with Examinee(folder, groups, settings, RewardConfig(**reward)) as examinee:
-            for path in settings.paths:
-                _evaluate_suite(Path(path), examinee, about, Path(output), command)
+        examinee = Examinee(folder, groups, settings, RewardConfig(**reward))
+        for path in settings.paths:
+            _evaluate_suite(Path(path), examinee, about, Path(output), command)
     finally:
         stop()
 
 
 def model_digest(folder: Path) -> str:
-    """SHA-256 of the manifest, which has those of all files of the model."""
-    return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    """SHA-256 over the manifest's of what makes the model: a run that was killed on its way has other files beside.
+    Raises UserError."""
+    own = {name: str(record) for name, record in read_manifest(folder).items()
+           if name.split("/")[0] in (MODEL, TOKENIZER, WEIGHTS)}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
+def results_digest(path: Path) -> str:
+    """SHA-256 of a results file but for what two evaluations of one model may differ in: all of "run" (when, how fast,
+    on what machine, with which layout) and the model's name."""
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    kept = {key: value for key, value in tree.items() if key != "run"} | {"model": tree["model"]["digest"]}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def _evaluate_suite(
@@ -105,12 +118,12 @@ def _evaluate_suite(
     prompts = examinee.prompts(loaded.problems)
     sampling = examinee.sampling(prompts)
     num_samples = how.samples or suite.samples
-    stamp = {"format": FORMAT, "model": about["digest"], "suite": _suite_digest(suite, loaded.problems),
+    stamp = {"format": FORMAT, "model": about["digest"], "suite": _suite_digest(suite, loaded),
              "samples": num_samples, "temperature": how.temperature, "top_p": how.top_p,
              "max_new_tokens": sampling.max_new_tokens, "seed": how.seed, "keep_texts": how.keep_texts}
     final = results_file(output, path)
     partial = _open_partial(final, stamp, groups)
-    with nullcontext() if partial is None else partial:
+    with nullcontext() if partial is None else partial, examinee.judge(loaded) as judge:
         done = _from_first(None if partial is None else list(partial.done))
         if done is None:
             return
@@ -119,7 +132,7 @@ def _evaluate_suite(
         size = examinee.wave_size(num_samples)
         for at in range(0, len(todo), size):
             problems, asked = zip(*todo[at:at + size], strict=True)
-            records = examinee.answer(problems, asked, num_samples, sampling)
+            records = examinee.answer(problems, asked, num_samples, sampling, judge)
             if partial is not None:
                 partial.add(records)
                 _say(f"{suite.title}: {len(partial.done)} of {len(loaded.problems)} problems")
@@ -138,8 +151,12 @@ def _open_partial(final: Path, stamp: dict[str, Any], groups: Groups) -> Partial
     ranks."""
     partial, error = None, None
     if groups.rank == 0:
+        unfinished = final.with_suffix(".partial.jsonl")
         try:
-            partial = None if _is_finished(final, stamp) else Partial(final.with_suffix(".partial.jsonl"), stamp)
+            if _is_finished(final, stamp):
+                unfinished.unlink(missing_ok=True)  # a kill may have come between the one and the other
+            else:
+                partial = Partial(unfinished, stamp)
         except UserError as problem:
             error = str(problem)
         except OSError as problem:
@@ -184,33 +201,24 @@ def _numbers(suite: SuiteConfig, records: Sequence[dict[str, Any]]) -> dict[str,
             "problems": list(records)}
 
 
-def _load(path: Path, seed: int) -> SuiteProblems:
-    suite = load_suite(path)
-    if suite.kind == "code":
-        raise UserError(f'{path}: kind="code" can be loaded but not judged yet: programs only run in a sandbox; leave '
-                        "this suite out")
-    try:
-        return load_suite_problems(suite, path.parent, seed, CONSTRAINTS.keys())
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
 def _load_together(path: Path, seed: int, groups: Groups) -> SuiteProblems:
     """Read by rank 0, which alone needs the files; a mistake is raised on all ranks."""
     loaded, error = None, None
     if groups.rank == 0:
         try:
-            loaded = _load(path, seed)
+            loaded = load_checked(path, seed)
         except UserError as problem:
             error = str(problem)
     raise_together(error)
     return _from_first(loaded)
 
 
-def _suite_digest(suite: SuiteConfig, problems: Sequence[SuiteProblem]) -> str:
+def _suite_digest(suite: SuiteConfig, loaded: SuiteProblems) -> str:
     """Of all that decides what is asked and what is right."""
     digest = hashlib.sha256(suite.kind.encode())
-    for one in problems:
+    if loaded.reward is not None:
+        digest.update(loaded.reward.model_dump_json(exclude={"workers"}).encode())
+    for one in loaded.problems:
         content = [one.key, one.problem.question, one.problem.answer, one.problem.scorer, dict(one.problem.metadata)]
         digest.update(json.dumps(content, sort_keys=True).encode())
     return digest.hexdigest()

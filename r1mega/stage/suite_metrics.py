@@ -10,7 +10,7 @@ from r1mega.data.suites import SuiteProblem
 from r1mega.record import Completion
 from r1mega.reward.suite_judge import Marked
 
-VOTED = ("maths", "choice", "factual")  # kinds with answers that can be counted
+VOTED = ("maths", "choice", "factual", "recipe")  # kinds with answers that can be counted
 PART_NAMES = {"factual": "f1", "instruction": "instructions kept"}
 
 
@@ -23,6 +23,8 @@ def problem_record(
     for index, (mark, completion) in enumerate(zip(marked.marks, completions, strict=True)):
         sample = {"right": mark.right, "answer": mark.answer, "class": classes[index], "part": round(mark.part, 6),
                   "tokens": len(completion.token_ids), "finish": completion.finish}
+        if mark.measured:
+            sample["measured"] = {name: round(value, 6) for name, value in mark.measured.items()}
         if mark.note:
             sample["note"] = mark.note
         if texts is not None:
@@ -38,7 +40,7 @@ def problem_record(
 
 def suite_metrics(kind: str, problems: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Each metric with its 95% interval (algorithm/interval.py): pass@k for every worthwhile k, cons@n, and of factual
-    suites f1, of instructions the share kept."""
+    suites f1, of instructions the share kept, of recipes the format and language of completions."""
     num_samples = len(problems[0]["samples"])
     found = {}
     for k in ks_for(num_samples):
@@ -50,6 +52,10 @@ def suite_metrics(kind: str, problems: Sequence[Mapping[str, Any]]) -> dict[str,
     if kind in PART_NAMES:
         found[PART_NAMES[kind]] = clustered_interval(
             [sum(sample["part"] for sample in problem["samples"]) / num_samples for problem in problems], num_samples)
+    for name in problems[0]["samples"][0].get("measured", ()):
+        found[name] = clustered_interval(
+            [sum(sample["measured"][name] for sample in problem["samples"]) / num_samples for problem in problems],
+            num_samples)
     return {name: _rounded(estimate) for name, estimate in found.items()}
 
 

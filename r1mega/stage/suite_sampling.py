@@ -1,17 +1,19 @@
 """A model's completions of problems, sampled by whole problems on every data-parallel replica and judged there."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch.distributed as dist
 
 from r1mega.config.rl import RewardConfig, SuitesConfig
 from r1mega.data import Tokenizer, encode_prompt
-from r1mega.data.suites import SuiteProblem
+from r1mega.data.suites import SuiteProblem, SuiteProblems
 from r1mega.model import PolicySettings, build_policy
 from r1mega.parallel import Groups
 from r1mega.record import SampleRequest
+from r1mega.reward.recipe_judge import RecipeJudge
 from r1mega.reward.suite_judge import SuiteJudge
 from r1mega.rollout import Engine, Sampling, sample_seed
 from r1mega.stage.model_path import max_new_tokens, template_of
@@ -22,24 +24,27 @@ from r1mega.training.checkpoint import load_model_folder, read_model_config
 WAVE = 4  # a wave samples so many times what the slots hold: long completions then leave few slots empty
 
 
+type AnyJudge = SuiteJudge | RecipeJudge
+
+
 class Examinee:
-    """A model that answers problems. A context manager: one rank of each replica owns a judge."""
+    """A model that answers problems."""
 
     def __init__(self, model: Path, groups: Groups, how: SuitesConfig, reward: RewardConfig):
-        self.groups, self.how = groups, how
+        self.groups, self.how, self.reward = groups, how, reward
         self.config, self.tokenizer = read_model_config(model), Tokenizer.load(model / "tokenizer")
         self.template = template_of(model)
         chunks = build_policy(self.config, groups, PolicySettings())
         load_model_folder(model, chunks, groups)
         self.engine = Engine(chunks, groups, self.config, slots=how.slots)
-        self.judge = SuiteJudge(reward, self.template) if is_replica_leader(groups) else None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.judge is not None:
-            self.judge.__exit__()
+    def judge(self, loaded: SuiteProblems) -> AbstractContextManager[AnyJudge | None]:
+        """Of a suite's problems, on one rank of each replica; None on the others."""
+        if not is_replica_leader(self.groups):
+            return nullcontext()
+        if loaded.reward is None:
+            return SuiteJudge(self.reward, self.template)
+        return RecipeJudge(loaded.reward, self.template, sorted({one.problem.scorer for one in loaded.problems}))
 
     def prompts(self, problems: Sequence[SuiteProblem]) -> list[tuple[int, ...]]:
         """Token ids of each problem's prompt. Raises UserError naming one with a special token in it."""
@@ -57,7 +62,8 @@ class Examinee:
         return replicas * max(1, WAVE * self.how.slots // num_samples)
 
     def answer(
-        self, problems: Sequence[SuiteProblem], prompts: Sequence[tuple[int, ...]], num_samples: int, sampling: Sampling
+        self, problems: Sequence[SuiteProblem], prompts: Sequence[tuple[int, ...]], num_samples: int,
+        sampling: Sampling, judge: AnyJudge | None,
     ) -> list[dict[str, Any]]:
         """The records of the problems, in their order, on every rank. Collective.
 
@@ -71,11 +77,11 @@ class Examinee:
                     for at in mine for index in range(num_samples)]
         completions = self.engine.generate(requests, sampling)
         records: list[dict[str, Any]] = []
-        if self.judge is not None:
+        if judge is not None:
             texts = [self.tokenizer.decode(one.token_ids, skip_special=True) for one in completions]
             parts = [slice(at * num_samples, (at + 1) * num_samples) for at in range(len(mine))]
-            marked = self.judge.judge([(problems[at].problem, texts[part])
-                                       for at, part in zip(mine, parts, strict=True)])
+            marked = judge.judge([(problems[at].problem, texts[part])
+                                  for at, part in zip(mine, parts, strict=True)])
             records = [problem_record(problems[at], marks, completions[part],
                                       texts[part] if self.how.keep_texts else None)
                        for at, part, marks in zip(mine, parts, marked, strict=True)]

@@ -98,6 +98,19 @@ def test_the_plot_is_drawn_the_same_every_time_with_published_figures_in_a_panel
     assert "| AIME, pass@1 | 12.5 (0.0 to 25.0) | 50.0 (40.0 to 62.5) | 77.9 |" in (tmp_path / "t.md").read_text()
 
 
+def test_language_and_format_have_rows_and_a_panel_of_their_own(tmp_path: Path):
+    for model, language in (("zero", 0.5), ("r1", 1.0)):
+        write(tmp_path, model, "sums", {"pass@1": (0.5, 0.4, 0.6), "format": (1.0, 0.9, 1.0),
+                                        "language": (language, 0.25, 1.0)})
+    found = read_results([tmp_path / "zero", tmp_path / "r1"])
+    assert build_table(found, None).rows[1:] == (
+        ("SUMS, format", "100.0 (90.0 to 100.0)", "100.0 (90.0 to 100.0)"),
+        ("SUMS, language", "50.0 (25.0 to 100.0)", "100.0 (25.0 to 100.0)"))
+    assert main(["compare", str(tmp_path / "zero"), str(tmp_path / "r1"), "--plot", str(tmp_path / "x.svg")]) == 0
+    drawn = (tmp_path / "x.svg").read_text()
+    assert "measured, language (solid) and format (dotted)" in drawn and drawn.count('id="axes_') == 2
+
+
 @pytest.mark.parametrize(("content", "said"), [
     ("{", "damaged"), ("[]", "is not a results file"), ('{"format": "r1mega evaluation 1"}', "damaged (lacks 'suite')"),
 ])

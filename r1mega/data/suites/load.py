@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from r1mega.config.error import UserError
-from r1mega.config.suite import SuiteConfig
+from r1mega.config.rl import RewardConfig
+from r1mega.config.suite import SuiteConfig, SuiteRecipe
 from r1mega.data.suites.choice import read_options, shuffled
 from r1mega.data.suites.code_tests import code_tests
+from r1mega.data.suites.own_problems import own_problems
 from r1mega.data.suites.pick import pick, pick_text, pick_texts
 from r1mega.data.suites.prompt import PromptText
 from r1mega.data.suites.rows import suite_rows
@@ -32,6 +34,8 @@ class SuiteProblems:
     problems: list[SuiteProblem]
     dropped: int
     """Left out for a constraint that cannot be checked."""
+    reward: RewardConfig | None = None
+    """Of kind "recipe": the rewards that judge them."""
 
 
 def load_suite_problems(
@@ -43,6 +47,9 @@ def load_suite_problems(
     A problem's key is its own id, or a hash of question and answer; of rows with the same key, later ones get "#2" and
     so on. Raises UserError naming the row.
     """
+    if isinstance(suite.source, SuiteRecipe):
+        problems, reward = own_problems(suite.source, folder)
+        return SuiteProblems([SuiteProblem(one.id, one) for one in problems[:suite.limit]], 0, reward)
     prompt = PromptText(suite)
     found: list[SuiteProblem] = []
     seen: Counter[str] = Counter()

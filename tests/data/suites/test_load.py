@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
-from r1mega.config import UserError
+from r1mega.config import UserError, resolve_recipe
 from r1mega.config.suite import SuiteConfig, load_suite
+from r1mega.data.problems import load_problems
+from r1mega.data.split import split
 from r1mega.data.suites import SuiteProblems, load_suite_problems
+from r1mega.data.suites.files import suite_files
 from r1mega.reward.constraints import CONSTRAINTS
 
 CONFIGS = Path(__file__).parents[3] / "configs/suites"
@@ -36,6 +39,22 @@ def test_every_shipped_suite_is_valid_and_ours_have_their_problems(path: Path):
         found = load_suite_problems(config, path.parent, 0, CONSTRAINTS.keys())
         assert len(found.problems) == counts[path.stem] and found.dropped == 0
         assert len({one.key for one in found.problems}) == counts[path.stem]
+
+
+def test_a_recipes_held_out_problems_come_in_the_order_that_chose_them_and_need_nothing_else_of_it(tmp_path: Path):
+    (tmp_path / "data.jsonl").write_text("".join(f'{{"question": "q{n}", "answer": "{n}"}}\n' for n in range(9)))
+    (tmp_path / "parent.toml").write_text(
+        f'extends = "{CONFIGS.parent}/tiny/zero.toml"\n[start]\nrecipe = "gone.toml"\n[data]\nheldout_problems = 4\n'
+        '[[data.sources]]\nkind = "files"\npaths = ["data.jsonl"]\nscorer = "exact"\n')
+    (tmp_path / "child.toml").write_text('extends = "parent.toml"\n[reward]\nformat = 0.5\n')
+    (tmp_path / "suite.toml").write_text('title = "T"\nkind = "recipe"\nlimit = 3\n[source]\nkind = "recipe"\n'
+                                         'path = "child.toml"\n')
+    found = load_suite_problems(load_suite(tmp_path / "suite.toml"), tmp_path)
+    recipe = resolve_recipe(tmp_path / "child.toml", files=False).recipe
+    heldout = split(load_problems(recipe.data, tmp_path), 4).heldout
+    assert [one.problem for one in found.problems] == heldout[:3] and found.reward.format == 0.5
+    files = {path.name for path in suite_files(tmp_path / "suite.toml")}
+    assert files >= {"suite.toml", "child.toml", "parent.toml", "data.jsonl", "zero.toml", "base.toml"}
 
 
 GPQA = SuiteConfig.model_validate({**load_suite(CONFIGS / "gpqa-diamond.toml").model_dump(),
@@ -200,6 +219,9 @@ def test_a_bad_row_is_named(tmp_path: Path, row: dict, said: str):
     ("title = 't'\nkind = 'choice'\n[source]\nkind = 'files'\npaths = ['x']", "needs either options"),
     ("title = 't'\nkind = 'maths'\nsampels = 4\n[source]\nkind = 'files'\npaths = ['x']", "sampels: unknown key"),
     ("title = 't'\nkind = 'maths'\n[source]\npath = 'x'", 'needs kind = "files"'), ("title", "not TOML"),
+    ("title = 't'\nkind = 'maths'\n[source]\nkind = 'recipe'\npath = 'x'", "belong together"),
+    ("title = 't'\nkind = 'recipe'\nprompt = 'x'\n[source]\nkind = 'recipe'\npath = 'x'", "prompt: "),
+    ("title = 't'\nkind = 'recipe'\n[source]\nkind = 'recipe'\npaht = 'x'", "source.path: is missing"),
 ])
 def test_a_bad_suite_is_explained_in_one_line(tmp_path: Path, text: str, said: str):
     (tmp_path / "s.toml").write_text(text)
