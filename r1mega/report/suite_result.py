@@ -9,7 +9,7 @@ from typing import Any
 from r1mega.config import UserError
 
 FORMAT = "r1mega evaluation 1"
-PARTS = ("f1", "instructions kept")
+PARTS = ("f1", "instructions kept", "format", "language")
 
 
 @dataclass(frozen=True)
