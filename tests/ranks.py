@@ -1,11 +1,14 @@
 """Run a function on real ranks, one process each: `run_ranks(function, num_ranks, *args)`.
 
 The function must be importable by name (a plain function at the top of a test module), and what it takes and
-returns must be picklable. Every rank is a fresh interpreter in the environment torchrun would give it.
+returns must be picklable. Every rank is a process of its own in the environment torchrun would give it: a fork of one
+that has only imported things (see rank_server.py), or a fresh interpreter where imports or GPUs matter.
 """
 
+import atexit
 import faulthandler
 import importlib
+import json
 import os
 import pickle
 import signal
@@ -17,10 +20,12 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
+READ_BY_IMPORTS = ("TRITON_INTERPRET",)  # variables that a rank must have before it imports anything
 GRACE_S = 5.0  # what the other ranks get to finish, or to raise an error of their own, once one has failed
 
 
@@ -58,7 +63,8 @@ def run_ranks(
         call = (function.__module__, function.__name__, args, init)
         (folder / "call.pickle").write_bytes(pickle.dumps(call))
         extra = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}
-        ranks = [_Rank(rank, num_ranks, store.port, folder, extra) for rank in range(num_ranks)]
+        start = _fresh if gpus or any(name in os.environ for name in READ_BY_IMPORTS) else _forked
+        ranks = [_Rank(rank, num_ranks, store.port, folder, extra, start) for rank in range(num_ranks)]
         try:
             hung = _wait(ranks, time.monotonic() + timeout)
             for rank in ranks:
@@ -90,7 +96,9 @@ def _wait(ranks: list["_Rank"], deadline: float) -> bool:
 class _Rank:
     """One child process and its files."""
 
-    def __init__(self, rank: int, num_ranks: int, port: int, folder: Path, extra: dict[str, str]) -> None:
+    def __init__(
+        self, rank: int, num_ranks: int, port: int, folder: Path, extra: dict[str, str], start: Callable
+    ) -> None:
         self.rank = rank
         self.result_file = folder / f"result-{rank}.pickle"
         self.log_file = folder / f"log-{rank}.txt"
@@ -108,11 +116,7 @@ class _Rank:
             "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
             **extra,
         }
-        with self.log_file.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.ranks", str(folder)],
-                env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log,
-            )
+        self.process = start(folder, rank, environment, self.log_file)
 
     def stop(self) -> None:
         """End the process if it still runs: first so that it dumps its stacks, then for good."""
@@ -124,7 +128,8 @@ class _Rank:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.process.wait()
-        self.process.stdin.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
     def failure(self, hung: bool) -> str | None:
         """What went wrong here, with the last lines the process wrote; None if it returned its result.
@@ -140,15 +145,74 @@ class _Rank:
         return f"----- rank {self.rank}: {what}\n{log}"
 
 
+def _fresh(folder: Path, rank: int, environment: dict[str, str], log_file: Path) -> subprocess.Popen:
+    """A new interpreter."""
+    with log_file.open("wb") as log:
+        return subprocess.Popen([sys.executable, "-m", "tests.ranks", str(folder)], env=environment,
+                                stdin=subprocess.PIPE, stdout=log, stderr=log)
+
+
+class _Fork:
+    """A rank that the server has started; as much of subprocess.Popen as is needed here."""
+
+    stdin = None
+
+    def __init__(self, pid: int, exit_file: Path) -> None:
+        self.pid, self.exit_file = pid, exit_file
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None and self.exit_file.exists():
+            self.returncode = int(self.exit_file.read_text())
+        return self.returncode
+
+    def wait(self, timeout: float = 60) -> int:
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("rank", timeout)
+            time.sleep(0.005)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def _forked(folder: Path, rank: int, environment: dict[str, str], log_file: Path) -> _Fork:
+    """A copy of the server."""
+    server = _server()
+    call = {"folder": str(folder), "rank": rank, "environment": environment, "log": str(log_file)}
+    server.stdin.write(json.dumps(call) + "\n")
+    server.stdin.flush()
+    said = server.stdout.readline()
+    if not said:
+        raise RankError("the server of ranks has ended (python -m tests.rank_server)")
+    return _Fork(int(said), folder / f"exit-{rank}")
+
+
+@cache
+def _server() -> subprocess.Popen:
+    """One for each process of tests, ended with it."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
+                                "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
+    server = subprocess.Popen([sys.executable, "-m", "tests.rank_server"], env=environment, cwd=ROOT, text=True,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    atexit.register(server.stdin.close)
+    return server
+
+
 def _exit_with_parent() -> None:
     """Our stdin is a pipe nobody writes to: it ends when the parent does, however that came about."""
     sys.stdin.buffer.read()
     os._exit(1)
 
 
-def _main(folder: Path) -> None:
-    faulthandler.enable(all_threads=True)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+def call_and_exit(folder: Path) -> NoReturn:
+    """What a rank does: the call that lies in `folder`; its result or its traceback."""
+    faulthandler.enable(sys.__stderr__, all_threads=True)
     status = 0
     try:
         module, name, args, init = pickle.loads((folder / "call.pickle").read_bytes())
@@ -173,4 +237,5 @@ def _main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]))
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    call_and_exit(Path(sys.argv[1]))
