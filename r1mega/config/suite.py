@@ -63,6 +63,8 @@ class SuiteFields(Section):
     entry_point: str | None = None
     test_program: str | None = None
     """HumanEval's form: a program that defines check(candidate)."""
+    preamble: str | None = None
+    """Code that answer and test program both begin with: of HumanEval, the prompt with its imports and helpers."""
     test_cases: list[str] = []
     """LiveCodeBench's form: JSON lists of {input, output, testtype}, plain or packed."""
     metadata: str | None = None
@@ -106,6 +108,8 @@ class SuiteConfig(Section):
             raise Mistake("fields", "with wrong, answer is the text of the right option; take answer_is out")
         if self.kind == "code" and not fields.test_cases and fields.test_program is None:
             raise Mistake("fields", 'kind="code" needs test_program or test_cases; set one of them')
+        if self.kind == "code" and fields.test_program is not None and fields.entry_point is None:
+            raise Mistake("fields", "with test_program, entry_point has the name of the function to check; set it")
         return self
 
 

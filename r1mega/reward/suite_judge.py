@@ -8,13 +8,14 @@ from typing import Self
 from r1mega.config.data import ChatTemplate
 from r1mega.config.rl import RewardConfig
 from r1mega.record import Problem
+from r1mega.reward.code import CodeChecker
 from r1mega.reward.constraints import keeps
 from r1mega.reward.factual import is_exact_match, normal_words, word_f1
 from r1mega.reward.final_answer import choice_answer, factual_answer, maths_answer, reply_of
 from r1mega.reward.process_pool import ProcessPool
 from r1mega.reward.scorer import Check, Verdict
 
-JUDGED = ("math", "choice", "factual", "instruction")
+JUDGED = ("math", "choice", "factual", "instruction", "code")
 NOT_COMPARED = ("timed out", "the checker", "refused", "an answer of")  # notes of answers that harmed their checker
 
 
@@ -24,7 +25,7 @@ class Mark:
 
     right: bool
     answer: str | None
-    """As parsed; None where there is none. Of instructions always None: there is nothing to vote on."""
+    """As parsed; None where there is none. Of instructions and programs always: there is nothing to vote on."""
     part: float
     """In [0, 1]: of factual answers the F1 of words, of instructions the share kept, else 1 or 0."""
     note: str = ""
@@ -42,24 +43,45 @@ class Marked:
 
 
 class SuiteJudge:
-    """Judges whole problems. A context manager; what reads maths runs in processes of its own."""
+    """Judges whole problems. A context manager; what reads maths runs in processes of its own, programs behind walls
+    of their own."""
 
     def __init__(self, config: RewardConfig, template: ChatTemplate):
         self._config, self._template, self._pool = config, template, ProcessPool(config)
+        self._code: CodeChecker | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.close()
+        if self._code is not None:
+            self._code.close()
 
     def judge(self, items: Sequence[tuple[Problem, Sequence[str]]]) -> list[Marked]:
-        """Marks of (problem, texts of its completions) pairs, in their order. Depends on each pair alone."""
+        """Marks of (problem, texts of its completions) pairs, in their order. Depends on each pair alone.
+
+        Raises UserError where programs are among them and cannot be confined here."""
         maths = [(problem, [maths_answer(text, self._template) for text in texts])
                  for problem, texts in items if problem.scorer == "math"]
         judged = iter(self._maths(maths))
+        run = iter(self._programs([(problem, text) for problem, texts in items if problem.scorer == "code"
+                                   for text in texts]))
         return [next(judged) if problem.scorer == "math" else
+                Marked(tuple(next(run) for _ in texts), frozenset()) if problem.scorer == "code" else
                 _with_equal_words(tuple(self._mark(problem, text) for text in texts)) for problem, texts in items]
+
+    def _programs(self, items: Sequence[tuple[Problem, str]]) -> list[Mark]:
+        """Of each reply, the last block of code or, without any, all of it is run; equal ones of a problem once."""
+        replies = [reply_of(text, self._template) for _, text in items]
+        wanted = {(id(problem), reply): (problem, reply) for (problem, _), reply in zip(items, replies, strict=True)
+                  if reply}
+        if wanted and self._code is None:
+            self._code = CodeChecker(self._config.code, self._config.workers)
+        verdicts = dict(zip(wanted, self._code.check(list(wanted.values())), strict=True)) if wanted else {}
+        none = Verdict(False, "no answer")
+        found = [verdicts.get((id(problem), reply), none) for (problem, _), reply in zip(items, replies, strict=True)]
+        return [Mark(verdict.right, None, float(verdict.right), verdict.note) for verdict in found]
 
     def _mark(self, problem: Problem, text: str) -> Mark:
         match problem.scorer:

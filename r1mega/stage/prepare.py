@@ -75,7 +75,7 @@ def prepare_chain(links: Sequence[Link], write: bool = True) -> list[Link]:
         if link.recipe.stage == "evaluate":
             suites = link.recipe.evaluation.suites
             for path in () if write else suites.paths:  # whoever evaluates reads them at once
-                load_checked(Path(path), suites.seed)
+                load_checked(Path(path), suites.seed, link.recipe.reward)
             planned.append(link)
             continue
         try:

@@ -55,7 +55,7 @@ def evaluate(
         raise UserError("two of the suites' files have the same name, so their results would have too; rename one")
     if int(os.environ.get("RANK", "0")) == 0:
         for path in how.paths:
-            load_checked(Path(path), how.seed)
+            load_checked(Path(path), how.seed, reward or RewardConfig())
         _make_folder(output)
     arguments = {"model": str(folder), "layout": layout.model_dump(), "how": how.model_dump(), "output": str(output),
                  "name": name or how.name or model_name(folder), "reward": (reward or RewardConfig()).model_dump(),
@@ -114,7 +114,7 @@ def _evaluate_suite(
     """Collective; rank 0 alone writes."""
     groups, how = examinee.groups, examinee.how
     suite = load_suite(path)
-    loaded = _load_together(path, how.seed, groups)
+    loaded = _load_together(path, examinee)
     prompts = examinee.prompts(loaded.problems)
     sampling = examinee.sampling(prompts)
     num_samples = how.samples or suite.samples
@@ -201,12 +201,12 @@ def _numbers(suite: SuiteConfig, records: Sequence[dict[str, Any]]) -> dict[str,
             "problems": list(records)}
 
 
-def _load_together(path: Path, seed: int, groups: Groups) -> SuiteProblems:
+def _load_together(path: Path, examinee: Examinee) -> SuiteProblems:
     """Read by rank 0, which alone needs the files; a mistake is raised on all ranks."""
     loaded, error = None, None
-    if groups.rank == 0:
+    if examinee.groups.rank == 0:
         try:
-            loaded = load_checked(path, seed)
+            loaded = load_checked(path, examinee.how.seed, examinee.reward)
         except UserError as problem:
             error = str(problem)
     raise_together(error)

@@ -13,6 +13,7 @@ from r1mega.record import Problem
 from r1mega.reward.code.compare import NotJson, is_same_output, is_same_value, read_json
 from r1mega.reward.code.confinement import Limits
 from r1mega.reward.code.dialog import Failed, converse
+from r1mega.reward.code.examination import examine
 from r1mega.reward.code.probe import find_walls
 from r1mega.reward.code.sandbox import LauncherLost, NoSandbox, Sandbox
 from r1mega.reward.scorer import Verdict
@@ -44,16 +45,17 @@ class CodeChecker:
                     'user namespaces are allowed, or as root of the machine, or let them do what they like with '
                     'reward.code.sandbox="none-i-accept-the-risk"') from None
         self._sandboxes = [Sandbox(walls) for _ in range(workers)]
-        self._free: queue.SimpleQueue[Sandbox] = queue.SimpleQueue()
-        for sandbox in self._sandboxes:
-            self._free.put(sandbox)
+        self._examiners = [Sandbox(walls) for _ in range(workers)]  # of test programs; not started before there is one
+        self._free: queue.SimpleQueue[tuple[Sandbox, Sandbox]] = queue.SimpleQueue()
+        for pair in zip(self._sandboxes, self._examiners, strict=True):
+            self._free.put(pair)
         self._threads = ThreadPoolExecutor(workers, "code")
         self._is_closed = False
 
     def close(self) -> None:
         """End every program and launcher."""
         self._is_closed = True
-        for sandbox in self._sandboxes:
+        for sandbox in (*self._sandboxes, *self._examiners):
             sandbox.close()
         self._threads.shutdown(cancel_futures=True)
 
@@ -73,22 +75,27 @@ class CodeChecker:
         if len(source) > self._config.max_program_chars:
             return Verdict(False, f"a program of {len(source)} characters, more than "
                                   f"reward.code.max_program_chars={self._config.max_program_chars}")
-        sandbox = self._free.get()
+        pair = self._free.get()
         try:
             for _ in range(MAX_RESTARTS):
                 try:
-                    return self._judge(sandbox, source, problem.metadata)
+                    return self._judge(pair, source, problem.metadata)
                 except LauncherLost:
-                    sandbox.close()
+                    for sandbox in pair:
+                        sandbox.close()
                     if self._is_closed:
                         break
             raise RuntimeError(f"the process that starts programs died {MAX_RESTARTS} times in a row; is the machine "
                                "out of memory?")
         finally:
-            self._free.put(sandbox)
+            self._free.put(pair)
 
-    def _judge(self, sandbox: Sandbox, source: str, metadata: Mapping[str, Any]) -> Verdict:
-        tests = metadata["tests"]
+    def _judge(self, pair: tuple[Sandbox, Sandbox], source: str, metadata: Mapping[str, Any]) -> Verdict:
+        if "test_program" in metadata:
+            return examine(pair, source, metadata, self._config, self._limits(tests=1))
+        sandbox, tests = pair[0], metadata["tests"]
+        if "preamble" in metadata:
+            source = f"{metadata['preamble']}\n{source}"
         passes = (self._call(sandbox, source, metadata["function"], tests) if "function" in metadata
                   else self._feed(sandbox, source, tests))
         passed = 0

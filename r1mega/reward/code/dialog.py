@@ -21,26 +21,27 @@ class Failed(Exception):
 
 
 @dataclass(slots=True)
-class _Clock:
-    """Time that counts for one test: of the CPU, and asleep. Waiting for a core does not count, so verdicts are the
-    same on a busy machine."""
+class Clock:
+    """Time of one program that counts for one test: of the CPU, and asleep. Waiting for a core does not count, so
+    verdicts are the same on a busy machine."""
 
     program: Program
     config: CodeConfig
     cpu_before: float
     started: float
     last: float
+    next_check: float
     asleep_s: float = 0.0
 
     @classmethod
     def start(cls, program: Program, config: CodeConfig) -> Self:
         usage, now = usage_of(program.pid), time.monotonic()
-        return cls(program, config, usage.cpu_s if usage else 0.0, now, now)
+        return cls(program, config, usage.cpu_s if usage else 0.0, now, now, now + POLL_S)
 
     def check(self) -> None:
         """Raises Failed past a limit."""
         now = time.monotonic()
-        passed, self.last = now - self.last, now
+        passed, self.last, self.next_check = now - self.last, now, now + POLL_S
         usage = usage_of(self.program.pid)
         if usage is None:
             return  # it has ended: its output says so
@@ -54,12 +55,14 @@ class _Clock:
             raise Failed(f"timed out after {now - self.started:.0f} s of waiting")
 
 
-def converse(program: Program, sent: bytes, is_last: bool, config: CodeConfig) -> bytes:
+def converse(program: Program, sent: bytes, is_last: bool, config: CodeConfig, clock: Clock | None = None) -> bytes:
     """Write `sent`, read the reply: a line (without its end), or with `is_last` all until the output ends.
 
-    With `is_last` the input ends after `sent`. Raises Failed past a limit, or where the reply is no such line.
+    With `is_last` the input ends after `sent`. `clock`: one that counts several conversations together. Raises Failed
+    past a limit, or where the reply is no such line.
     """
-    clock, received, limit = _Clock.start(program, config), bytearray(), config.max_output_kb * 1024
+    clock, received, limit = clock or Clock.start(program, config), bytearray(), config.max_output_kb * 1024
+    clock.last = time.monotonic()  # before that, it waited for us
     with selectors.DefaultSelector() as selector:
         selector.register(program.stdout, selectors.EVENT_READ)
         pending = memoryview(sent)
@@ -67,9 +70,10 @@ def converse(program: Program, sent: bytes, is_last: bool, config: CodeConfig) -
             selector.register(program.stdin, selectors.EVENT_WRITE)
         elif is_last:
             _end_input(program)
-        next_check = clock.started + POLL_S
         while True:
-            events = selector.select(max(0.0, next_check - time.monotonic()))
+            if time.monotonic() >= clock.next_check:
+                clock.check()
+            events = selector.select(max(0.0, clock.next_check - time.monotonic()))
             for key, _ in events:
                 if key.fd == program.stdin:
                     pending = _write(program, pending)
@@ -88,9 +92,6 @@ def converse(program: Program, sent: bytes, is_last: bool, config: CodeConfig) -
                     return _one_line(received)
                 if not chunk:
                     raise Failed("ended without an answer")
-            if time.monotonic() >= next_check:
-                clock.check()
-                next_check = time.monotonic() + POLL_S
 
 
 def _one_line(received: bytearray) -> bytes:

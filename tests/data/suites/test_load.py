@@ -35,7 +35,7 @@ def load(folder: Path, rows: list[dict], config: SuiteConfig, seed: int = 0) -> 
 def test_every_shipped_suite_is_valid_and_ours_have_their_problems(path: Path):
     config = load_suite(path)
     if path.stem.startswith("own-"):
-        counts = {"own-maths": 20, "own-choice": 10, "own-reading": 8, "own-instructions": 8}
+        counts = {"own-code": 8, "own-maths": 20, "own-choice": 10, "own-reading": 8, "own-instructions": 8}
         found = load_suite_problems(config, path.parent, 0, CONSTRAINTS.keys())
         assert len(found.problems) == counts[path.stem] and found.dropped == 0
         assert len({one.key for one in found.problems}) == counts[path.stem]
@@ -138,14 +138,23 @@ def test_livecodebenchs_packed_tests_are_read_and_nothing_is_unpickled(tmp_path:
     monkeypatch.chdir(tmp_path)
     config = suite("code", fields={"question": "question_content", "starter": "starter_code", "metadata": "metadata",
                                    "test_cases": ["public_test_cases", "private_test_cases"]})
-    public = json.dumps([{"input": "1\n", "output": "2\n", "testtype": "stdin"}])
-    private = packed(json.dumps([{"input": "[3]", "output": "4", "testtype": "functional"}]))
-    row = {"question_content": "Add one.", "starter_code": "def f(x):", "metadata": '{"func_name": "f"}',
-           "public_test_cases": public, "private_test_cases": private}
-    (one,) = load(tmp_path, [row], config).problems
-    assert one.problem.metadata["tests"] == [{"input": "1\n", "output": "2\n", "style": "stdin"},
-                                            {"input": "[3]", "output": "4", "style": "function"}]
-    assert one.problem.metadata["entry_point"] == "f" and "def f(x):" in one.problem.question
+    public = json.dumps([{"input": "[1]\n2\n", "output": "[3]\n", "testtype": "functional"}])
+    private = packed(json.dumps([{"input": "[3]\n\"a\"", "output": "4", "testtype": "functional"}]))
+    row = {"question_content": "Add one.", "starter_code": "class Solution:\n    def f(x):",
+           "metadata": '{"func_name": "f"}', "public_test_cases": public, "private_test_cases": private}
+    typed = {"public_test_cases": json.dumps([{"input": "1\n", "output": "2\n", "testtype": "stdin"}]),
+             "private_test_cases": packed("[]"), "metadata": "{}", "starter_code": ""}
+    one, other = load(tmp_path, [row, row | typed], config).problems
+    assert one.problem.metadata["tests"] == [{"arguments": [[1], 2], "output": [3]},
+                                            {"arguments": [[3], "a"], "output": 4}]
+    assert one.problem.metadata["function"] == "Solution.f" and "    def f(x):" in one.problem.question
+    assert other.problem.metadata["tests"] == [{"input": "1\n", "output": "2\n"}]
+    assert "function" not in other.problem.metadata
+    for wrong, said in (({"public_test_cases": typed["public_test_cases"]}, "tests by standard input"),
+                        ({"metadata": "{}"}, "tells no name"),
+                        ({"public_test_cases": public.replace("[3]", "[3")}, "is no JSON")):
+        with pytest.raises(UserError, match=said):
+            load(tmp_path, [row | wrong], config)
     with pytest.raises(UserError, match=r"rows.jsonl:1: field 'private_test_cases': neither JSON nor packed JSON"):
         load(tmp_path, [row | {"private_test_cases": packed(Bomb())}], config)
     assert not Path("exploded").exists()
@@ -153,10 +162,15 @@ def test_livecodebenchs_packed_tests_are_read_and_nothing_is_unpickled(tmp_path:
 
 def test_humanevals_tests_are_a_program(tmp_path: Path):
     fields = load_suite(CONFIGS / "humaneval.toml").fields
-    row = {"task_id": "HumanEval/0", "prompt": "def f():\n", "entry_point": "f", "test": "def check(candidate): ..."}
+    row = {"task_id": "HumanEval/0", "prompt": "def f():\n    '''x'''\n", "entry_point": "f",
+           "test": "def check(candidate): ..."}
     (one,) = load(tmp_path, [row], suite("code", fields=fields.model_dump())).problems
-    assert (one.key, one.problem.metadata["entry_point"]) == ("HumanEval/0", "f")
+    assert (one.key, one.problem.metadata["function"]) == ("HumanEval/0", "f")
     assert one.problem.metadata["test_program"] == "def check(candidate): ..."
+    assert one.problem.metadata["preamble"] == row["prompt"]
+    for name in ("test", "prompt"):
+        with pytest.raises(UserError, match="is no Python"):
+            load(tmp_path, [row | {name: "def f(:"}], suite("code", fields=fields.model_dump()))
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz"])
