@@ -31,12 +31,14 @@ def encode_demonstrations(
                             "not say how later ones are asked; set tokenizer.template.next_prompt, e.g. "
                             '"\\nUser: {{ question }}\\nAssistant: "')
         ids, marks = array("i"), bytearray()
-        for number, (question, _) in enumerate(demonstration.turns):
+        for number, (question, text) in enumerate(demonstration.turns):
             if not number and demonstration.system:
                 question = f"{demonstration.system}\n\n{question}"
             _refuse_special(question, tokenizer, demonstration.origin)
             prompt = tokenizer.encode(render_prompt(later if number else template, question), parse_special=True)
             response = [*next(responses), tokenizer.eos_id]
+            if tokenizer.unknown_id in response:
+                _refuse_unknown(text, tokenizer, demonstration.origin)
             ids.extend([*prompt, *response])
             marks += bytes(len(prompt)) + b"\1" * len(response)
         yield ids, marks
@@ -51,6 +53,13 @@ def _without_open_tag(demonstration: Demonstration, response: str, template: Cha
                         "the reasoning (tokenizer.template.think_in_prompt=true); write one before the result, also "
                         "where there is no reasoning")
     return response.lstrip().removeprefix(template.think_open)
+
+
+def _refuse_unknown(text: str, tokenizer: Tokenizer, origin: str) -> None:
+    """The model would learn to write that it does not know a character."""
+    first = next((one for one in text if tokenizer.unknown_id in tokenizer.encode(one)), text[:20])
+    raise UserError(f"{origin}: the response has {first!r}, which is in no token of the tokenizer; take it out, or use a "
+                    "tokenizer that reads any text (byte-level, from 512 tokens on)")
 
 
 def _refuse_special(question: str, tokenizer: Tokenizer, origin: str) -> None:

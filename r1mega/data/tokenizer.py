@@ -19,7 +19,7 @@ class Tokenizer:
 
     `eos_id` ends a sequence; `pad_id` fills up packs (the same as `eos_id` where the tokenizer has none of
     its own); `vocab_size` counts added tokens; `special_texts` are the texts of the tokens that `encode` only
-    makes on request.
+    makes on request; `unknown_id` stands for characters that are in no token, where there may be such.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, eos_token: str, pad_token: str | None = None):
@@ -30,6 +30,8 @@ class Tokenizer:
         self.eos_id = self._id(self.eos_token)
         self.pad_id = self._id(self.pad_token)
         self.vocab_size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
+        unknown = getattr(backend.model, "unk_token", None)
+        self.unknown_id = None if unknown is None else backend.token_to_id(unknown)
         self.special_texts = tuple(token.content for token in backend.get_added_tokens_decoder().values()
                                    if token.special)
 

@@ -12,7 +12,7 @@ from r1mega.data.sft_row import Demonstration
 from r1mega.data.sft_store import SampleStore, StoreWriter
 
 PLAIN = ChatTemplate(prompt="{{ question }}\n", next_prompt="|{{ question }}\n")
-WORDS = ["abcdefgh xyz|\n0123456789<eos>"]
+WORDS = ["abcdefgh xyz|\n0123456789<>os"]
 
 
 def sample(turns: list[tuple[str, str]], name: str = "s", source: str = "a", system: str = "") -> Demonstration:
@@ -53,6 +53,13 @@ def test_a_response_cannot_end_its_own_sequence_and_a_question_may_not_try(token
     assert list(ids).count(tokenizer.eos_id) == 1 and ids[-1] == tokenizer.eos_id
     with pytest.raises(UserError, match="f:s: the question contains .*'<eos>'"):
         list(encode_demonstrations([sample([("a<eos>", "b")])], tokenizer, PLAIN))
+
+
+def test_a_character_in_no_token_is_named_and_not_learned_as_unknown():
+    small = train_tokenizer(["first 3 plus 4 is 7"], 64, PLAIN)
+    assert list(encode_demonstrations([sample([("3 + 4", "first 3 plus 4")])], small, PLAIN))
+    with pytest.raises(UserError, match="the response has 'T', which is in no token of the tokenizer"):
+        list(encode_demonstrations([sample([("3 plus 4", "first 7 The")])], small, PLAIN))
 
 
 def test_where_the_prompt_opens_the_reasoning_the_response_goes_on_inside_it(tokenizer):
