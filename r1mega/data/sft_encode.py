@@ -58,8 +58,8 @@ def _without_open_tag(demonstration: Demonstration, response: str, template: Cha
 def _refuse_unknown(text: str, tokenizer: Tokenizer, origin: str) -> None:
     """The model would learn to write that it does not know a character."""
     first = next((one for one in text if tokenizer.unknown_id in tokenizer.encode(one)), text[:20])
-    raise UserError(f"{origin}: the response has {first!r}, which is in no token of the tokenizer; take it out, or use a "
-                    "tokenizer that reads any text (byte-level, from 512 tokens on)")
+    raise UserError(f"{origin}: the response has {first!r}, which is in no token of the tokenizer; take it out, or use "
+                    "a tokenizer that reads any text (byte-level, from 512 tokens on)")
 
 
 def _refuse_special(question: str, tokenizer: Tokenizer, origin: str) -> None:
