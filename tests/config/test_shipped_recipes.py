@@ -21,7 +21,8 @@ def test_recipe_is_valid(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("models/*.toml")), ids=lambda path: path.stem)
 def test_model_is_valid(path: Path) -> None:
-    overrides = [f"model.extends={path}", "tokenizer.vocab_size=256", "start.recipe=none"]
+    overrides = [f"model.extends={path}", "tokenizer.vocab_size=256", "start.recipe=none",
+                 f"layout.extends={CONFIGS}/layouts/cpu-1.toml"]
     assert resolve_recipe(CONFIGS / "tiny/zero.toml", overrides).recipe.model.num_layers > 0
 
 
