@@ -64,19 +64,3 @@ def transformers_rows(folder: str, sequences: list[list[int]]) -> Rows:
         log_p = model(ids[None]).logits[0, :-1].log_softmax(-1)
         rows.append((log_p.gather(-1, ids[1:, None])[:, 0], -(log_p.exp() * log_p).sum(-1)))
     return rows
-
-
-def transformers_sizes(configs: list[dict[str, Any]]) -> list[int]:
-    """Parameters of models with these config.json fields, made on the meta device; tied ones count once. For a process
-    that has not imported Megatron."""
-    import transformers
-
-    sizes = []
-    for fields in configs:
-        kind = fields["architectures"][0].removesuffix("ForCausalLM")
-        config = getattr(transformers, f"{kind}Config").from_dict(fields)
-        with torch.device("meta"):
-            model = getattr(transformers, f"{kind}ForCausalLM")(config)
-        model.tie_weights()
-        sizes.append(sum(parameter.numel() for parameter in model.parameters()))
-    return sizes
