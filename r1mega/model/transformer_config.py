@@ -33,6 +33,7 @@ def transformer_config(
         recompute_num_layers=1 if settings.recompute == "full" else None,
         transformer_impl="local", bias_activation_fusion=False, bias_dropout_fusion=False, apply_rope_fusion=False,
         gradient_accumulation_fusion=False, masked_softmax_fusion=False, cuda_graph_modules=[],
+        hetereogenous_dist_checkpoint=True,  # a layer's weights under its own number, also where all layers are alike
     )
 
 
