@@ -65,7 +65,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def references(root: Path) -> dict[str, Rows]:
-    return run_ranks(make_references, 1, str(root), SEQUENCES, timeout=300)[0]
+    return run_ranks(make_references, 1, str(root / "hf"), SEQUENCES, timeout=300)[0]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def results(root: Path, references: dict[str, Rows]) -> dict[str, dict[str, list
     """Kind -> case -> one entry a rank."""
     found: dict[str, dict[str, list]] = {"train": {}, "sample": {}, "chains": {}, "imports": {}}
     for ranks in (1, 2):
-        imports = [(str(root / variant), layout, case) for case, (variant, layout) in IMPORTS[ranks].items()]
+        imports = [(str(root / "hf" / variant), layout, case) for case, (variant, layout) in IMPORTS[ranks].items()]
         by_rank = run_ranks(run_everything, ranks, list(TRAIN[ranks].values()), list(SAMPLE[ranks].values()),
                             CHAINS[ranks], imports, SEQUENCES, str(root), timeout=500)
         names = {"train": TRAIN[ranks], "sample": SAMPLE[ranks], "imports": IMPORTS[ranks],
@@ -139,7 +139,7 @@ def exported(root: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("name", ALL_IMPORTS)
 def test_exported_weights_are_the_same_bits_under_the_same_names(results, root, name):
-    ours, theirs = read_all(exported(root, name)), read_all(root / ALL_IMPORTS[name][0])
+    ours, theirs = read_all(exported(root, name)), read_all(root / "hf" / ALL_IMPORTS[name][0])
     assert ours.keys() == theirs.keys()
     assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
 
