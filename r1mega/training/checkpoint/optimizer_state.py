@@ -133,10 +133,21 @@ def _owned_slices(inner: "DistributedOptimizer") -> Iterator[tuple[torch.nn.Para
 
 
 def _own_states(inner: "DistributedOptimizer", parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
-    group, position = inner.model_param_group_index_map[parameter]
-    master = inner.optimizer.param_groups[group]["params"][position]
+    master = _master(inner, parameter)
     state = inner.optimizer.state[master]
     return {MASTER: master.detach(), **{name: state[name] for name in MOMENTS}}
+
+
+def _master(inner: "DistributedOptimizer", parameter: torch.nn.Parameter) -> torch.Tensor:
+    """This rank's fp32 slice of the parameter. Where a group has parameters of both kinds, Megatron puts those of fp32
+    first, which its own map of positions does not know."""
+    group, position = inner.model_param_group_index_map[parameter]
+    exact, rounded = inner.model_fp32_groups[group], inner.model_float16_groups[group]
+    if exact and rounded:
+        kinds = [(exact, inner.shard_fp32_groups), (rounded, inner.shard_fp32_from_float16_groups)]
+        return next(master for models, masters in kinds for model, master in zip(models, masters[group], strict=True)
+                    if model is parameter)
+    return inner.optimizer.param_groups[group]["params"][position]
 
 
 def _buckets(inner: "DistributedOptimizer") -> Iterator[tuple[Any, Mapping[str, Any], Any]]:
