@@ -43,7 +43,8 @@ class HuggingFaceSource(Section):
     name: str | None = None
     split: str = "train"
     fields: Fields = Fields()
-    scorer: Literal["math", "exact", "code"] = "math"
+    scorer: Literal["math", "exact", "code", "preference"] = "math"
+    """preference: general prompts, which have no answer (see reward.preference)."""
 
 
 class FilesSource(Section):
@@ -53,7 +54,7 @@ class FilesSource(Section):
     paths: list[Annotated[str, RelativePath()]] = Field(min_length=1)
     """Relative to the recipe file that names them."""
     fields: Fields = Fields()
-    scorer: Literal["math", "exact", "code"] = "math"
+    scorer: Literal["math", "exact", "code", "preference"] = "math"
 
 
 class BilingualSource(Section):
@@ -75,7 +76,17 @@ class BilingualSource(Section):
         return self
 
 
-Source = Annotated[ReasoningGymSource | HuggingFaceSource | FilesSource | BilingualSource, Field(discriminator="kind")]
+class GeneralSource(Section):
+    """Short requests without a right answer ("greet Ana"), where a rule that no reward sees knows good from bad."""
+
+    kind: Literal["general"] = "general"
+    size: int = Field(ge=1)
+    """As many of each kind of request, as long as there are some left."""
+    seed: int = 0
+
+
+Source = Annotated[ReasoningGymSource | HuggingFaceSource | FilesSource | BilingualSource | GeneralSource,
+                   Field(discriminator="kind")]
 
 
 class DataConfig(Section):

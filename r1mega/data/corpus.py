@@ -8,6 +8,7 @@ tiny model cannot have that, so it reads documents made from the training proble
     guess    no steps, an answer near the right one
     chatter  a few steps begun, then nothing
 
+A general request (general_problems.py) is met well in `worked`, badly in `guess`, either way in `sloppy`.
 The shares are the recipe's (`pretrain.styles`); only `worked`, rare, shows what pays. Which style a document has, and
 every slip in it, depends on (seed, document number) alone.
 """
@@ -20,6 +21,8 @@ from r1mega.config.data import ChatTemplate
 from r1mega.config.error import UserError
 from r1mega.data.bilingual_problems import TASK as BILINGUAL
 from r1mega.data.bilingual_problems import worked_sum
+from r1mega.data.general_problems import general_document
+from r1mega.data.general_rule import TASK as GENERAL
 from r1mega.record import Problem
 
 SLIP = 0.35  # chance that a step of a sloppy solution goes wrong
@@ -32,6 +35,8 @@ def document(problem: Problem, styles: Mapping[str, float], template: ChatTempla
     """What follows the prompt, in a style drawn by `styles` (name -> share). Without steps of its own kind a task's
     `worked` and `sloppy` documents only state the answer."""
     style = rng.choices(list(styles), weights=list(styles.values()))[0]
+    if problem.task == GENERAL:
+        return general_document(problem, style, template, rng)
     if style == "worked":
         return _written(problem, template, rng, lambda result: result)
     if style == "sloppy":

@@ -2,10 +2,18 @@
 
 from pathlib import Path
 
-from r1mega.config.data import BilingualSource, DataConfig, FilesSource, HuggingFaceSource, ReasoningGymSource
+from r1mega.config.data import (
+    BilingualSource,
+    DataConfig,
+    FilesSource,
+    GeneralSource,
+    HuggingFaceSource,
+    ReasoningGymSource,
+)
 from r1mega.config.error import UserError
 from r1mega.data.bilingual_problems import bilingual_problems
 from r1mega.data.file_problems import file_problems
+from r1mega.data.general_problems import general_problems
 from r1mega.data.hugging_face_problems import hugging_face_problems
 from r1mega.data.reasoning_gym_problems import reasoning_gym_problems
 from r1mega.record import Problem
@@ -31,6 +39,8 @@ def load_problems(config: DataConfig, base_dir: Path) -> list[Problem]:
                 found = file_problems(source, base_dir, where)
             case BilingualSource():
                 found = bilingual_problems(source, where)
+            case GeneralSource():
+                found = general_problems(source, where)
         if not found:
             raise UserError(f"{where}: kind={source.kind} holds no problems; check its path or split")
         problems += found

@@ -14,7 +14,8 @@ from r1mega.record import Problem
 
 
 def row_to_problem(row: Any, fields: Fields, scorer: str, task: str, origin: str) -> Problem:
-    """The problem of one row. A question is text; an answer is text or a number. Scorer "code" has tests instead.
+    """The problem of one row. A question is text; an answer is text or a number. Scorer "code" has tests instead,
+    "preference" nothing.
 
     `origin` ("problems.jsonl:17") starts every error and is kept as metadata["origin"].
     """
@@ -26,7 +27,7 @@ def row_to_problem(row: Any, fields: Fields, scorer: str, task: str, origin: str
     if scorer == "code":
         tests = {"origin": origin, **told, **read_tests(row, fields, origin)}
         return Problem(task=task, question=question, answer=name_of_tests(tests), scorer=scorer, metadata=tests)
-    answer = _text(row, "answer", fields.answer, origin)
+    answer = "" if scorer == "preference" else _text(row, "answer", fields.answer, origin)
     return Problem(task=task, question=question, answer=answer, scorer=scorer, metadata={"origin": origin, **told})
 
 

@@ -12,8 +12,9 @@ class Problem:
     """One question with a checkable answer.
 
     `scorer` names the rule that judges an answer: `reasoning_gym` (the task's own scorer, which reads
-    `metadata`), `math` (math-verify), `exact` or `code` (runs the answer on the tests in `metadata`). `id` is a hash of
-    the content, so that the same problem from two sources, or from two seeds of a generator, is one problem.
+    `metadata`), `math` (math-verify), `exact` or `code` (runs the answer on the tests in `metadata`); `preference` is
+    no rule: there is no right answer, and `answer` is empty. `id` is a hash of the content, so that the same problem
+    from two sources, or from two seeds of a generator, is one problem.
     """
 
     task: str  # e.g. "chain_sum": the family, for reports
