@@ -29,7 +29,7 @@ class Judge:
         sampled. Raises UserError where programs are among them and nothing here can confine a program."""
         self._config = config
         self._template = template
-        self._scorers = sorted(set(scorers) - {"exact", "code"})
+        self._scorers = sorted(set(scorers) - {"exact", "code", "preference"})
         self._pool = ProcessPool(config)
         self._code = CodeChecker(config.code, config.workers) if "code" in scorers else None
 
@@ -44,19 +44,23 @@ class Judge:
             self._code.close()
 
     def score(self, items: Sequence[tuple[Problem, str]]) -> list[Score]:
-        """Scores of (problem, completion text) pairs, in their order. Raises UserError where a problem should tell its
-        language and does not."""
+        """Scores of (problem, completion text) pairs, in their order. General prompts (scorer "preference") have no
+        right answer, and their scores no accuracy. Raises UserError where a problem should tell its language and does
+        not."""
         answers = [extract_answer(text, self._template) for _, text in items]
         verdicts = self._check([problem for problem, _ in items], answers)
-        weights = {"accuracy": self._config.accuracy, "format": self._config.format}
+        every = {"accuracy": self._config.accuracy, "format": self._config.format}
         if self._config.language is not None:
-            weights["language"] = self._config.language
+            every["language"] = self._config.language
         scores = []
         for (problem, text), verdict in zip(items, verdicts, strict=True):
             in_form = is_well_formed(text, self._template, self._config.form)
-            parts = {"accuracy": float(verdict.right), "format": float(in_form)}
+            parts = {"format": float(in_form)}
+            if problem.scorer != "preference":
+                parts = {"accuracy": float(verdict.right), **parts}
             if self._config.language is not None:
                 parts["language"] = self._language(problem, text)
+            weights = {name: every[name] for name in parts}
             scores.append(weigh(parts, weights, {"accuracy": verdict.note} if verdict.note else {}))
         return scores
 
@@ -85,7 +89,9 @@ class Judge:
         for key, problem, answer in zip(keys, problems, answers, strict=True):
             if key in verdicts or key in checks or key in programs:
                 continue
-            if answer is None:
+            if problem.scorer == "preference":
+                verdicts[key] = Verdict(False)
+            elif answer is None:
                 verdicts[key] = Verdict(False, "no answer")
             elif problem.scorer == "code":
                 programs[key] = (problem, answer)

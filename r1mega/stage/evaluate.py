@@ -1,17 +1,16 @@
 """pass@1 on held-out problems: the mean over samples, with its confidence interval."""
 
-import math
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from r1mega.config.data import ChatTemplate
 from r1mega.record import RolloutGroup
 from r1mega.rollout import Sampling
 from r1mega.stage.bench import Bench
+from r1mega.stage.general_metrics import heldout_general, mean_and_half_width
 from r1mega.stage.rollouts import Collector
 from r1mega.training.metrics import sample_record
-
-Z_95 = 1.959964
 
 
 class Evaluator:
@@ -53,11 +52,16 @@ class Evaluator:
         if bench.log is not None:
             shown = [group.rollouts[0] for group in timed.groups[:recipe.log.samples_per_step]]
             bench.log.samples(bench.progress.step, [sample_record(rollout, "heldout") for rollout in shown])
-        return heldout_metrics(timed.groups) | {"evaluate_s": time.monotonic() - begun}
+        return heldout_metrics(timed.groups, recipe.tokenizer.template) | {"evaluate_s": time.monotonic() - begun}
 
 
-def heldout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
-    """pass@1 and its 95% interval, from the spread over problems (samples of one problem are not independent)."""
+def heldout_metrics(groups: Sequence[RolloutGroup], template: ChatTemplate) -> dict[str, float]:
+    """Of problems with a right answer: pass@1 and its 95% interval, from the spread over problems (samples of one
+    problem are not independent). General prompts have metrics of their own."""
+    general = heldout_general([group for group in groups if group.problem.scorer == "preference"], template)
+    groups = [group for group in groups if group.problem.scorer != "preference"]
+    if not groups:
+        return general
     rates = [sum(r.score.parts["accuracy"] for r in group.rollouts) / len(group.rollouts) for group in groups]
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     mean, half = mean_and_half_width(rates)
@@ -68,13 +72,4 @@ def heldout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "heldout_samples": len(rollouts) // len(groups),
         "heldout_format": sum(r.score.parts["format"] for r in rollouts) / len(rollouts),
         "heldout_response_tokens": sum(len(r.completion.token_ids) for r in rollouts) / len(rollouts),
-        **({"heldout_language": sum(language) / len(language)} if language else {})}
-
-
-def mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:
-    """The mean of independent values and half the width of its 95% interval (normal approximation)."""
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return mean, 1.0
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return mean, Z_95 * math.sqrt(variance / len(values))
+        **({"heldout_language": sum(language) / len(language)} if language else {}), **general}

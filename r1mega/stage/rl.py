@@ -6,12 +6,14 @@ from typing import Any
 
 from r1mega.algorithm import drop_equal_groups
 from r1mega.config import UserError
+from r1mega.config.data import ChatTemplate
 from r1mega.data import problem_batch
 from r1mega.record import RolloutGroup
 from r1mega.rollout import Sampling
 from r1mega.stage.bench import Bench, copy_weights
 from r1mega.stage.evaluate import Evaluator
 from r1mega.stage.experience import GrpoObjective, build_mini_batches, train_samples
+from r1mega.stage.general_metrics import general_truth, mean_parts
 from r1mega.stage.rollouts import Collector, Timed
 from r1mega.training.learner import StepResult
 from r1mega.training.metrics import sample_record
@@ -32,7 +34,7 @@ def rl(bench: Bench) -> None:
             count_updates(bench, trained=bool(results))
             replace_reference(bench)
             show_samples(bench, timed.groups)
-            metrics = rollout_metrics(timed) | update_metrics(results) | times
+            metrics = rollout_metrics(timed, bench.recipe.tokenizer.template) | update_metrics(results) | times
             if bench.recipe.train.mtp == "off":
                 metrics.pop("mtp_loss", None)
             metrics["groups_dropped"] = equal if bench.recipe.algorithm.drop_equal_groups else 0
@@ -82,14 +84,15 @@ def replace_reference(bench: Bench) -> None:
         copy_weights(bench.learner.chunks, bench.reference)
 
 
-def rollout_metrics(timed: Timed) -> dict[str, Any]:
+def rollout_metrics(timed: Timed, template: ChatTemplate) -> dict[str, Any]:
     """What the rollout shows, over all its completions."""
     rollouts = [rollout for group in timed.groups for rollout in group.rollouts]
     count = len(rollouts)
-    parts = {f"reward_{name}": sum(r.score.parts[name] for r in rollouts) / count for name in rollouts[0].score.parts}
+    parts = {f"reward_{name}": value for name, value in mean_parts(rollouts).items()}
+    passed = {"pass_rate": parts["reward_accuracy"]} if "reward_accuracy" in parts else {}
     tokens = sum(len(r.completion.token_ids) for r in rollouts)
-    return {"reward": sum(r.score.total for r in rollouts) / count, **parts, "pass_rate": parts["reward_accuracy"],
-            "response_tokens": tokens / count, "tokens": tokens,
+    return {"reward": sum(r.score.total for r in rollouts) / count, **parts, **passed,
+            **general_truth(timed.groups, template), "response_tokens": tokens / count, "tokens": tokens,
             "truncated": sum(r.completion.finish == "length" for r in rollouts) / count,
             "rollout_s": timed.rollout_s, "reward_s": timed.reward_s}
 

@@ -2,8 +2,10 @@
 
 import pytest
 
+from r1mega.config.data import ChatTemplate
 from r1mega.record import Completion, Problem, Rollout, RolloutGroup, Score
-from r1mega.stage.evaluate import heldout_metrics, mean_and_half_width
+from r1mega.stage.evaluate import heldout_metrics
+from r1mega.stage.general_metrics import mean_and_half_width
 
 
 def group(name: str, right: list[int], lengths: list[int]) -> RolloutGroup:
@@ -15,7 +17,8 @@ def group(name: str, right: list[int], lengths: list[int]) -> RolloutGroup:
 
 
 def test_pass_at_1_is_the_mean_over_samples_and_the_interval_is_over_problems():
-    metrics = heldout_metrics([group("a", [1, 1], [2, 4]), group("b", [0, 1], [6, 8]), group("c", [0, 0], [1, 3])])
+    metrics = heldout_metrics([group("a", [1, 1], [2, 4]), group("b", [0, 1], [6, 8]), group("c", [0, 0], [1, 3])],
+                              ChatTemplate())
     # Rates 1, 0.5, 0: mean 0.5, sample variance 0.25, half width 1.96 x sqrt(0.25 / 3) = 0.5658; cut to [0, 1].
     assert metrics["heldout_pass_at_1"] == 0.5
     assert metrics["heldout_pass_at_1_low"] == 0.0 and metrics["heldout_pass_at_1_high"] == 1.0
