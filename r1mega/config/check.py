@@ -17,6 +17,7 @@ from r1mega.config.data import (
 )
 from r1mega.config.error import Mistake
 from r1mega.config.paths import check_run_folder, check_run_folder_can_be_made
+from r1mega.config.preference import PreferenceFiles
 from r1mega.config.recipe import WITHOUT_MODEL, Recipe
 from r1mega.config.sft import SampleFiles
 
@@ -46,10 +47,12 @@ def check_files(recipe: Recipe) -> Iterator[Mistake]:
         if isinstance(source, FilesSource):
             for number, path in enumerate(source.paths):
                 yield from _check_data_file(f"data.sources.{index}.paths.{number}", Path(path))
-    for index, source in enumerate(recipe.sft.sources if recipe.sft is not None else ()):
-        if isinstance(source, SampleFiles):
-            for number, path in enumerate(source.paths):
-                yield from _check_data_file(f"sft.sources.{index}.paths.{number}", Path(path))
+    for section in ("sft", "preference"):
+        samples = getattr(recipe, section)
+        for index, source in enumerate(samples.sources if samples is not None else ()):
+            if isinstance(source, SampleFiles | PreferenceFiles):
+                for number, path in enumerate(source.paths):
+                    yield from _check_data_file(f"{section}.sources.{index}.paths.{number}", Path(path))
     for number, path in enumerate(recipe.evaluation.suites.paths):
         if not Path(path).is_file():
             there = "is a folder" if Path(path).is_dir() else "is not there"
@@ -63,10 +66,10 @@ def check_start(recipe: Recipe, start: Recipe) -> Iterator[Mistake]:
     if start.stage in WITHOUT_MODEL:
         yield Mistake("start.recipe", f'is of stage "{start.stage}", which leaves no model; name one that trains')
     ours, theirs = recipe.model.model_dump(), start.model.model_dump()
-    differ = [name for name in ours if name not in SHAPE_FREE and ours[name] != theirs.get(name)]
+    differ = [name for name in ours if name not in SHAPE_FREE and ours[name] != theirs[name]]
     if differ:
         name = differ[0]
-        value = "" if isinstance(ours[name], dict) else f"={theirs.get(name)}"
+        value = "" if isinstance(ours[name], dict) else f"={theirs[name]}"
         yield Mistake(f"model.{name}", f"start.recipe trains a model with another {name}{value}; use the same "
                                        "[model] in both recipes")
     if recipe.tokenizer.template != start.tokenizer.template:
@@ -81,22 +84,28 @@ def _check_stage(recipe: Recipe) -> Iterator[Mistake]:
         yield Mistake("pretrain", 'is missing, and stage="pretrain" needs it; add it with documents_per_step = 256')
     if recipe.stage == "sft" and recipe.sft is None:
         yield Mistake("sft", 'is missing, and stage="sft" needs it; add [[sft.sources]] with kind, name and paths')
+    if recipe.stage == "preference" and recipe.preference is None:
+        yield Mistake("preference", 'is missing, and stage="preference" needs it; add kind = "pairwise" and '
+                                    "[[preference.sources]]")
+    if recipe.stage == "preference" and recipe.train.mtp != "off":
+        yield Mistake("train.mtp", 'a reward model predicts no tokens; use "off"')
     if recipe.stage == "evaluate" and not recipe.evaluation.suites.paths:
         yield Mistake("evaluation.suites.paths", 'names no suite, and stage="evaluate" does nothing else; add e.g. '
                                                  '["../suites/own-maths.toml"]')
     if recipe.stage in WITHOUT_MODEL and recipe.start.model is None and recipe.start.recipe is None:
         yield Mistake("start.model", f'is missing, and stage="{recipe.stage}" trains none; name a model folder or a '
                                      "run's checkpoint, or set start.recipe")
-    for name in ("pretrain", "sft"):
+    for name in ("pretrain", "sft", "preference"):
         if recipe.stage != name and getattr(recipe, name) is not None:
             yield Mistake(name, f'has no meaning for stage="{recipe.stage}"; take the section out, or use stage = '
                                 f'"{name}"')
-    if recipe.stage not in ("sft", *WITHOUT_MODEL) and recipe.train.steps is None:
+    if recipe.stage not in ("sft", "preference", *WITHOUT_MODEL) and recipe.train.steps is None:
         yield Mistake("train.steps", "is missing; legal: a whole number >= 1; add it under [train]")
     if recipe.start.model is not None and recipe.start.recipe is not None:
         yield Mistake("start.model", "start.recipe is set too, and weights come from one place; keep one of them "
                                      "(start.recipe=none on the command line takes the other out)")
-    heldout_loss = recipe.sft is not None and recipe.sft.heldout_samples > 0
+    samples = recipe.sft or recipe.preference
+    heldout_loss = recipe.preference is not None or (samples is not None and samples.heldout_samples > 0)
     if recipe.evaluation.every > 0 and recipe.rollout is None and not heldout_loss:
         yield Mistake("evaluation.every", "evaluations sample, and there is no [rollout]; use 0, or add [rollout]")
     if recipe.evaluation.every > 0 and recipe.data.heldout_problems == 0 and not heldout_loss:
@@ -112,9 +121,12 @@ def _check_lengths(recipe: Recipe) -> Iterator[Mistake]:
         reach = int(model.yarn.factor * model.yarn.original_context)
         yield Mistake("model.max_context", f"is beyond model.yarn's factor x original_context = {reach}; use at most "
                                            f"{reach}, or a larger model.yarn.factor")
-    if recipe.sft is not None and recipe.sft.max_tokens is not None and recipe.sft.max_tokens > model.max_context:
-        yield Mistake("sft.max_tokens", f"is more than model.max_context={model.max_context}; use at most that, or a "
-                                        "larger model.max_context")
+    for name in ("sft", "preference"):
+        samples = getattr(recipe, name)
+        if samples is None or samples.max_tokens is None or samples.max_tokens <= model.max_context:
+            continue
+        yield Mistake(f"{name}.max_tokens", f"is more than model.max_context={model.max_context}; use at most that, "
+                                            "or a larger model.max_context")
     prompt = recipe.data.max_prompt_tokens
     if rollout is not None and prompt + rollout.max_new_tokens > model.max_context:
         room = model.max_context - prompt
@@ -175,6 +187,10 @@ def _check_batches(recipe: Recipe) -> Iterator[Mistake]:
     if recipe.sft is not None and recipe.sft.samples_per_step < layout.data_parallel:
         yield Mistake("sft.samples_per_step", f"is less than layout.data_parallel={layout.data_parallel}, so some "
                                               f"replicas would train on nothing; use at least {layout.data_parallel}")
+    if recipe.preference is not None and recipe.preference.samples_per_step < layout.data_parallel:
+        yield Mistake("preference.samples_per_step", f"is less than layout.data_parallel={layout.data_parallel}, so "
+                                                     "some replicas would train on nothing; use at least "
+                                                     f"{layout.data_parallel}")
     if recipe.stage != "rl" or rollout is None:
         return
     if rollout.problems_per_step % layout.data_parallel:

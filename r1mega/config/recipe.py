@@ -8,6 +8,7 @@ from r1mega.config.data import DataConfig, TokenizerConfig
 from r1mega.config.head import HeadConfig
 from r1mega.config.layout import LayoutConfig
 from r1mega.config.model import ModelConfig
+from r1mega.config.preference import PreferenceConfig
 from r1mega.config.rl import EvaluationConfig, GrpoConfig, RewardConfig, RolloutConfig
 from r1mega.config.section import RelativePath, Section
 from r1mega.config.sft import SftConfig
@@ -38,7 +39,7 @@ WITHOUT_MODEL = ("evaluate",)  # stages that leave no model, so that nothing can
 class Recipe(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Of the run folder; by default the file's path under configs/, e.g. tiny-zero."""
-    stage: Literal["pretrain", "sft", "rl", "evaluate"]
+    stage: Literal["pretrain", "sft", "preference", "rl", "evaluate"]
     """evaluate: the suites of evaluation.suites on the model it starts from, into RUN/evaluation; trains nothing."""
     seed: int = Field(0, ge=0, lt=2**31)
     runs_dir: str = "runs"
@@ -50,6 +51,7 @@ class Recipe(Section):
     tokenizer: TokenizerConfig = TokenizerConfig()
     pretrain: PretrainConfig | None = None
     sft: SftConfig | None = None
+    preference: PreferenceConfig | None = None
     rollout: RolloutConfig | None = None
     reward: RewardConfig = RewardConfig()
     algorithm: GrpoConfig = GrpoConfig()

@@ -11,11 +11,12 @@ from r1mega.data.split import Split, split
 from r1mega.data.tokenizer import Tokenizer
 from r1mega.data.train_tokenizer import train_tokenizer
 
-_NEEDS_TORCH = {"pack": "packing", "pack_for_replicas": "packing", "empty_pack": "packing"}
+_NEEDS_TORCH = dict.fromkeys(("pack", "pack_for_replicas", "pack_units_for_replicas", "empty_pack"), "packing")
 
-__all__ = [  # noqa: F822 (three of them come from __getattr__)
+__all__ = [  # noqa: F822 (four of them come from __getattr__)
     "PromptSet", "Split", "Tokenizer", "check_step_size", "empty_pack", "encode_prompt", "encode_prompts",
-    "load_problems", "pack", "pack_for_replicas", "problem_batch", "render_prompt", "split", "train_tokenizer",
+    "load_problems", "pack", "pack_for_replicas", "pack_units_for_replicas", "problem_batch", "render_prompt", "split",
+    "train_tokenizer",
 ]
 
 

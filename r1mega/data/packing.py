@@ -30,9 +30,17 @@ def pack_for_replicas(samples: Sequence[TrainSample], max_tokens: int, multiple_
     All are planned, from lengths alone, but only those of `replica` are built. Where there are too few samples, packs
     without a sequence fill up (see `empty_pack`).
     """
+    return pack_units_for_replicas(
+        [[sample] for sample in samples], max_tokens, multiple_of, pad_id, num_replicas, replica)
+
+
+def pack_units_for_replicas(units: Sequence[Sequence[TrainSample]], max_tokens: int, multiple_of: int, pad_id: int,
+                            num_replicas: int, replica: int) -> list[PackedBatch]:
+    """As `pack_for_replicas`, of units whose samples stay in one pack, one after the other (pairs, say)."""
+    samples = [sample for unit in units for sample in unit]
     _check(samples)
-    plan = plan_replicas([len(sample.token_ids) for sample in samples], max_tokens, num_replicas)
-    return [_build([samples[i] for i in indices], multiple_of, pad_id) if indices
+    plan = plan_replicas([sum(len(sample.token_ids) for sample in unit) for unit in units], max_tokens, num_replicas)
+    return [_build([sample for i in indices for sample in units[i]], multiple_of, pad_id) if indices
             else empty_pack(multiple_of, pad_id, samples) for indices in plan[replica]]
 
 

@@ -23,6 +23,7 @@ class Mix:
     epochs: int
     samples_per_step: int
     seed: int
+    section: str = "sft"  # of the recipe, for messages
 
     @property
     def taken(self) -> tuple[int, ...]:
@@ -46,12 +47,12 @@ class Mix:
         """Raises UserError for a mix that leaves a source out, or has no full step."""
         for number, (count, size) in enumerate(zip(self.taken, self.sizes, strict=True)):
             if count == 0:
-                raise UserError(f"sft.sources.{number}.weight={self.weights[number]}: an epoch takes none of its "
-                                f"{size} samples, since the smallest source against its weight sets the size of an "
-                                "epoch; raise this weight, or enlarge that source")
+                raise UserError(f"{self.section}.sources.{number}.weight={self.weights[number]}: an epoch takes none "
+                                f"of its {size} samples, since the smallest source against its weight sets the size of "
+                                "an epoch; raise this weight, or enlarge that source")
         if self.samples_per_step > self.epoch_samples:
-            raise UserError(f"sft.samples_per_step={self.samples_per_step} is more than the {self.epoch_samples} "
-                            "samples of an epoch; lower it or enlarge the sources")
+            raise UserError(f"{self.section}.samples_per_step={self.samples_per_step} is more than the "
+                            f"{self.epoch_samples} samples of an epoch; lower it or enlarge the sources")
 
     def batch(self, step: int) -> list[int]:
         """Numbers of the samples of step `step` (from 0). Over all steps every epoch's samples come once each."""

@@ -29,6 +29,11 @@ class Demonstration:
         """As `same_question` has them: white space evened out."""
         return [" ".join(question.split()) for question, _ in self.turns]
 
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What two demonstrations share that are one."""
+        return (self.system, *(text for turn in self.turns for text in turn))
+
 
 def row_to_demonstration(row: Any, fields: SampleFields, source: str, origin: str) -> Demonstration:
     """The demonstration of one row. `origin` starts every error. Raises UserError."""

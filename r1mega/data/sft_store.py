@@ -20,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 from r1mega.config.error import UserError
+from r1mega.data.preference_row import Judgement
 from r1mega.data.sft_encode import Encoded
 from r1mega.data.sft_row import Demonstration
 from r1mega.record import TrainSample
@@ -94,6 +95,7 @@ class StoreWriter:
 
     folder: Path | None
     num_sources: int
+    section: str = "sft"  # of the recipe, for messages
     dropped: Counter = field(default_factory=Counter)
     _labels: dict[str, int] = field(default_factory=dict)
     _begins: list[int] = field(default_factory=lambda: [0])
@@ -114,16 +116,16 @@ class StoreWriter:
         for file in self._files:
             file.close()
 
-    def is_new(self, demonstration: Demonstration) -> bool:
+    def is_new(self, demonstration: Demonstration | Judgement) -> bool:
         """Whether no sample before said the same; a repetition is counted as dropped."""
-        digest = _hash("sample", demonstration.system, *(text for turn in demonstration.turns for text in turn))
+        digest = _hash("sample", *demonstration.said)
         if digest in self._seen:
             self.dropped["duplicates"] += 1
             return False
         self._seen.add(digest)
         return True
 
-    def add(self, source: int, demonstration: Demonstration, encoded: Encoded) -> None:
+    def add(self, source: int, demonstration: Demonstration | Judgement, encoded: Encoded) -> None:
         ids, marks = encoded
         label = self._labels.setdefault(demonstration.source, len(self._labels))
         if label >= MAX_LABELS:
@@ -154,8 +156,8 @@ class StoreWriter:
             questions.add(question)
             held += count[question]
         if 0 < len(self._question) <= held:
-            raise UserError(f"sft.heldout_samples={heldout_samples} leaves nothing to train on: the sources hold "
-                            f"{len(self._question)} different samples; lower it or enlarge the sources")
+            raise UserError(f"{self.section}.heldout_samples={heldout_samples} leaves nothing to train on: the sources "
+                            f"hold {len(self._question)} different samples; lower it or enlarge the sources")
         index = {"begins": np.array(self._begins, np.int64), "source": np.array(self._source, np.int32),
                  "label": np.array(self._label, np.int32),
                  "heldout": np.array([question in questions for question in self._question], bool)}

@@ -14,9 +14,10 @@ from r1mega.model.policy import (
     PolicyLoss,
     mtp_mask,
 )
+from r1mega.model.scalar_head import add_scalar_head
 from r1mega.model.settings import PolicySettings
 
 __all__ = [
     "ENTROPY", "LOG_PROBS", "LOSS", "MTP_LOG_PROBS", "MTP_LOSS", "Policy", "PolicyLoss", "PolicySettings", "RECORDS",
-    "build_policy", "mtp_mask",
+    "add_scalar_head", "build_policy", "mtp_mask",
 ]

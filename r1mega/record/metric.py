@@ -25,7 +25,7 @@ class Metric(NamedTuple):
 
 METRICS: Mapping[str, Metric] = MappingProxyType({
     "step": Metric("step", "count", "optimizer phases done when the line was written; 0 before the first"),
-    "stage": Metric("stage", "text", "pretrain, sft or rl"),
+    "stage": Metric("stage", "text", "pretrain, sft, preference or rl"),
     "wall_s": Metric(
         "step time", "seconds",
         "seconds since the line before (the first: since the start); their sum is the run's time"),
@@ -34,6 +34,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
     "loss": Metric("loss", "small", "the loss that was minimised, mean over the step"),
     "epoch": Metric("epoch", "number", "passes over the mix of samples done, in supervised fine-tuning"),
     "samples": Metric("samples", "count", "samples trained on in this step, over all ranks"),
+    "preference_accuracy": Metric(
+        "judgements met", "percent",
+        "share of the step's pairs whose chosen reply scored higher, or of replies on the right side of 0"),
+    "preference_margin": Metric("margin", "number", "how far the chosen reply scored above the rejected one, mean"),
     "mtp_loss": Metric("MTP loss", "number", "loss of the multi-token-prediction layer, before its weight"),
     "grad_norm": Metric("gradient norm", "number", "norm of the gradient before clipping"),
     "lr": Metric("learning rate", "small", "learning rate"),
@@ -45,7 +49,14 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
     "reward": Metric("reward", "number", "mean total reward of the rollout"),
     "reward_accuracy": Metric("reward: accuracy", "number", "mean, unweighted; so for every reward_<part>"),
     "reward_format": Metric("reward: format", "number", "mean of the part, unweighted"),
-    "pass_rate": Metric("pass rate", "percent", "share of the rollout's completions with a right answer"),
+    "pass_rate": Metric(
+        "pass rate", "percent", "share with a right answer of the completions of problems that have one"),
+    "reward_helpfulness": Metric("reward: helpfulness", "number", "mean over general prompts, unweighted"),
+    "reward_safety": Metric("reward: safety", "number", "mean over general prompts, unweighted"),
+    "general_helpful": Metric(
+        "truly helpful", "percent", "of replies to generated requests, by a rule that no reward sees"),
+    "general_harmless": Metric(
+        "truly harmless", "percent", "share of replies to generated requests, by a rule that no reward sees"),
     "groups_dropped": Metric(
         "groups dropped", "count",
         "groups left out because all their rewards were equal"),
@@ -73,6 +84,20 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
         "held-out loss", "number",
         "mean cross-entropy over the responses of held-out samples; so for every heldout_loss_<source>, "
         "loss_<source> and tokens_<source>"),
+    "heldout_general_helpful": Metric(
+        "held-out truly helpful", "percent",
+        "as general_helpful, on held-out requests; with heldout_general_helpful_low and _high, its 95% interval"),
+    "heldout_general_harmless": Metric(
+        "held-out truly harmless", "percent", "as general_harmless, on held-out requests, with its interval likewise"),
+    "heldout_reward_helpfulness": Metric("held-out helpfulness reward", "number", "mean on held-out general prompts"),
+    "heldout_reward_safety": Metric("held-out safety reward", "number", "mean on held-out general prompts"),
+    "heldout_general_prompts": Metric("held-out general prompts", "count", "how many"),
+    "heldout_preference_accuracy": Metric(
+        "held-out judgements met", "percent", "as preference_accuracy, on held-out judgements"),
+    "heldout_preference_accuracy_low": Metric("95% low", "percent", "lower end of its 95% confidence interval"),
+    "heldout_preference_accuracy_high": Metric("95% high", "percent", "upper end of its 95% confidence interval"),
+    "heldout_preference_margin": Metric("held-out margin", "number", "as preference_margin, on held-out judgements"),
+    "heldout_preference_loss": Metric("held-out loss", "number", "mean loss of held-out judgements"),
     "heldout_format": Metric("held-out format", "percent", "mean format reward on held-out problems"),
     "heldout_language": Metric("held-out language", "percent", "mean language consistency on held-out problems"),
     "heldout_response_tokens": Metric("held-out length", "count", "mean length of a held-out completion"),

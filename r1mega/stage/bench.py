@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from r1mega.config import Recipe, UserError
 from r1mega.config.check import SHAPE_FREE
-from r1mega.model import Policy, PolicySettings, build_policy
+from r1mega.model import Policy, PolicySettings, add_scalar_head, build_policy
 from r1mega.model.counts import count_parameters
 from r1mega.parallel import Groups
 from r1mega.record import PackedBatch
@@ -148,6 +148,8 @@ def open_bench(
     if start is not None and step is None:
         _same_shape(recipe, start)
         load_model_folder(start, chunks, groups)
+    if recipe.preference is not None:
+        add_scalar_head(chunks, recipe.preference.kind)
     reference = None
     if recipe.stage == "rl" and recipe.algorithm.kl_coef > 0:
         settings = PolicySettings(precision=recipe.train.precision, head=recipe.head)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from r1mega.config import Recipe
 from r1mega.config.data import FilesSource, HuggingFaceSource
+from r1mega.config.preference import PreferenceFiles, PreferenceSet
 from r1mega.config.sft import SampleFiles, SampleSet
 from r1mega.data.suites.files import suite_files
+from r1mega.stage.sft_data import sources_of
 
-FIELDS = {"data": True, "tokenizer": True, "pretrain": True, "sft": True, "rollout": {"problems_per_step"},
-          "model": {"vocab_size", "max_context"}}
+FIELDS = {"data": True, "tokenizer": True, "pretrain": True, "sft": True, "preference": True,
+          "rollout": {"problems_per_step"}, "model": {"vocab_size", "max_context"}}
 
 
 def made_from(recipe: Recipe, base_dir: Path, origin: str | None) -> str:
@@ -30,10 +32,11 @@ def changed_file(stamp: Path, wanted: str) -> str | None:
 
 
 def _files(recipe: Recipe, base_dir: Path) -> Iterator[Path]:
-    for source in (*recipe.data.sources, *(recipe.sft.sources if recipe.sft is not None else ())):
-        if isinstance(source, FilesSource | SampleFiles):
+    samples = sources_of(recipe)[1]
+    for source in (*recipe.data.sources, *(samples.sources if samples is not None else ())):
+        if isinstance(source, FilesSource | SampleFiles | PreferenceFiles):
             yield from (base_dir / path for path in source.paths)
-        elif isinstance(source, HuggingFaceSource | SampleSet):
+        elif isinstance(source, HuggingFaceSource | SampleSet | PreferenceSet):
             yield from _below(base_dir / source.path)
     if recipe.stage == "evaluate":
         for path in recipe.evaluation.suites.paths:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from r1mega.data import empty_pack, pack_for_replicas
+from r1mega.data import empty_pack, pack_units_for_replicas
 from r1mega.parallel import Groups
 from r1mega.record import PackedBatch, TrainSample
 
@@ -15,11 +15,18 @@ def replica_packs(
 
     Every replica gets the same number of packs, a multiple of what the interleaved schedule needs.
     """
+    return replica_unit_packs([[sample] for sample in samples], max_tokens, pad_id, groups)
+
+
+def replica_unit_packs(
+    units: Sequence[Sequence[TrainSample]], max_tokens: int, pad_id: int, groups: Groups
+) -> list[PackedBatch]:
+    """As `replica_packs`, of units whose samples stay in one pack, one after the other."""
     layout = groups.layout
-    mine = pack_for_replicas(samples, max_tokens, layout.tensor_parallel, pad_id, groups.dp.size(), groups.dp_rank)
+    mine = pack_units_for_replicas(units, max_tokens, layout.tensor_parallel, pad_id, groups.dp.size(), groups.dp_rank)
     if layout.virtual_stages > 1:
         missing = -len(mine) % layout.pipeline_parallel
-        mine += [empty_pack(layout.tensor_parallel, pad_id, samples)] * missing
+        mine += [empty_pack(layout.tensor_parallel, pad_id, [unit[0] for unit in units])] * missing
     return [on_device(pack, groups) for pack in mine]
 
 

@@ -27,8 +27,9 @@ from r1mega.data.split import same_question
 from r1mega.record import Problem
 from r1mega.stage.chain import Link, checkpoints
 from r1mega.stage.made_from import changed_file, made_from
+from r1mega.stage.preference_data import prepare_judgements
 from r1mega.stage.same_run import check_same_run
-from r1mega.stage.sft_data import FOLDER, describe, prepare_samples, sample_texts, with_steps
+from r1mega.stage.sft_data import FOLDER, describe, prepare_samples, sample_texts, sources_of, with_steps
 from r1mega.stage.suite_load import load_checked
 
 TOKENIZER_TEXTS = 2000  # enough to meet every character and every recurring word
@@ -44,7 +45,7 @@ class Prepared:
     tokenizer: Tokenizer
     tokenizer_dir: Path
     samples: SampleStore | None = None
-    """Of a supervised stage."""
+    """Of a supervised stage, or of a reward model's (see preference_data.py)."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def load_prepared(recipe: Recipe, run_dir: Path) -> Prepared:
     """Read what `prepare_chain` wrote."""
     tokenizer = Tokenizer.load(run_dir / "tokenizer")
     train, heldout = (_encode(recipe, problems, tokenizer) for problems in _read(run_dir))
-    return Prepared(train, heldout, tokenizer, run_dir / "tokenizer", _read_samples(run_dir) if recipe.sft else None)
+    samples = _read_samples(run_dir) if sources_of(recipe)[1] else None
+    return Prepared(train, heldout, tokenizer, run_dir / "tokenizer", samples)
 
 
 def _prepare(link: Link, origin: Origin | None, write: bool) -> tuple[Origin, SampleStore | None]:
@@ -107,14 +109,15 @@ def _prepare(link: Link, origin: Origin | None, write: bool) -> tuple[Origin, Sa
                         f"a new run of {recipe.name} (or remove {run_dir})")
     if stamp.exists() and (link.goes_on or stamp.read_text(encoding="utf-8") == wanted):
         problems, tokenizer = _read(run_dir), Tokenizer.load(run_dir / "tokenizer")
-        samples = _read_samples(run_dir) if recipe.sft else None
+        samples = _read_samples(run_dir) if sources_of(recipe)[1] else None
     else:
         problems = _problems(link, origin)
         tokenizer = _tokenizer(link, problems.train, origin)
         _check(recipe, problems, tokenizer, origin)
         if write:
             stamp.unlink(missing_ok=True)
-        samples = None if recipe.sft is None else prepare_samples(
+        prepare = prepare_samples if recipe.preference is None else prepare_judgements
+        samples = None if sources_of(recipe)[1] is None else prepare(
             recipe, link.path.parent, tokenizer, set(map(same_question, problems.heldout)),
             run_dir / "data" / FOLDER if write else None)
         if write:
@@ -183,12 +186,20 @@ def _tokenizer(link: Link, problems: Sequence[Problem], origin: Origin | None) -
         return origin.tokenizer
     template, styles = recipe.tokenizer.template, (recipe.pretrain.styles if recipe.pretrain else {"worked": 1.0})
     texts = []
-    for number, problem in enumerate(problems[:TOKENIZER_TEXTS]):
+    for number, problem in enumerate(_some_of_each_task(problems, TOKENIZER_TEXTS)):
         prompt = render_prompt(template, problem.question)
         texts.append(prompt + document(problem, styles, template, random.Random(number)))
     if recipe.sft is not None:
         texts += sample_texts(recipe, link.path.parent, TOKENIZER_TEXTS)
     return train_tokenizer(texts, recipe.tokenizer.vocab_size or recipe.model.vocab_size, template)
+
+
+def _some_of_each_task(problems: Sequence[Problem], count: int) -> list[Problem]:
+    """The first of every task, as many of each: what only late ones say must not be unknown to the tokenizer."""
+    tasks: dict[str, list[Problem]] = {}
+    for problem in problems:
+        tasks.setdefault(problem.task, []).append(problem)
+    return [problem for found in tasks.values() for problem in found[:-(-count // len(tasks))]]
 
 
 def _write(run_dir: Path, recipe: Recipe, problems: Split, tokenizer: Tokenizer) -> None:

@@ -76,6 +76,7 @@ def run_rank(
     import torch.distributed as dist
 
     from r1mega.stage.bench import open_bench
+    from r1mega.stage.preference import preference
     from r1mega.stage.pretrain import pretrain
     from r1mega.stage.rl import rl
     from r1mega.stage.sft import sft
@@ -93,6 +94,8 @@ def run_rank(
                     pretrain(bench)
                 case "sft":
                     sft(bench)
+                case "preference":
+                    preference(bench)
                 case "rl":
                     rl(bench)
         dist.barrier()

@@ -5,6 +5,7 @@ from typing import Any
 
 from r1mega.config import Recipe, UserError, resolve_recipe
 from r1mega.stage.chain import checkpoints
+from r1mega.stage.sft_data import sources_of
 
 # What may change between two starts of one run: speed, looks and length, but not what is computed. The length is part
 # of that where the learning rate follows a cosine; the time and memory a judge has are, since they decide rewards.
@@ -36,6 +37,6 @@ def _fixed(recipe: Recipe) -> dict[str, Any]:
                      if key not in FREE_KEYS.get(section, set())}
         else:
             flat[section] = value
-    if recipe.optimizer.schedule == "cosine" and recipe.sft is None:  # there the data and sft.epochs decide
+    if recipe.optimizer.schedule == "cosine" and sources_of(recipe)[1] is None:  # there the data and epochs decide
         flat["train.steps"] = recipe.train.steps
     return flat

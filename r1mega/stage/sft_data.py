@@ -5,6 +5,8 @@ from itertools import batched, islice
 from pathlib import Path
 
 from r1mega.config import Recipe, UserError
+from r1mega.config.preference import PreferenceConfig
+from r1mega.config.sft import SftConfig
 from r1mega.data import Tokenizer
 from r1mega.data.sft_encode import encode_demonstrations
 from r1mega.data.sft_load import load_demonstrations
@@ -39,16 +41,22 @@ def prepare_samples(
                                     f"{'sft.max_tokens' if config.max_tokens else 'model.max_context'}={limit}; raise "
                                     'it, shorten the sample, or set sft.overlong="drop"')
         store = writer.finish(config.heldout_samples)
-    _check_sizes(recipe, store)
+    check_sizes(recipe, store)
     mix_of(recipe, store).check()
     return store
 
 
 def mix_of(recipe: Recipe, store: SampleStore) -> Mix:
     """The order in which the run takes its samples."""
-    config = recipe.sft
+    section, config = sources_of(recipe)
     weights = tuple(source.weight for source in config.sources)
-    return Mix(store.sizes, None if None in weights else weights, config.epochs, config.samples_per_step, recipe.seed)
+    return Mix(store.sizes, None if None in weights else weights, config.epochs, config.samples_per_step, recipe.seed,
+               section)
+
+
+def sources_of(recipe: Recipe) -> tuple[str, SftConfig | PreferenceConfig | None]:
+    """The section that says which samples a supervised run or a reward model is trained on, by name; None in others."""
+    return ("sft", recipe.sft) if recipe.preference is None else ("preference", recipe.preference)
 
 
 def with_steps(recipe: Recipe, store: SampleStore) -> Recipe:
@@ -56,7 +64,8 @@ def with_steps(recipe: Recipe, store: SampleStore) -> Recipe:
     mix = mix_of(recipe, store)
     if recipe.train.steps not in (None, mix.steps):
         raise UserError(f"{recipe.name}: train.steps={recipe.train.steps}, but {describe(recipe, store)}; take it out "
-                        '(unset = ["train.steps"] where a parent has it), or change sft.epochs')
+                        '(unset = ["train.steps"] where a parent has it), or change '
+                        f"{sources_of(recipe)[0]}.epochs")
     if recipe.optimizer.warmup_steps > mix.steps:
         raise UserError(f"{recipe.name}: optimizer.warmup_steps={recipe.optimizer.warmup_steps}, but "
                         f"{describe(recipe, store)}; use fewer")
@@ -67,7 +76,7 @@ def describe(recipe: Recipe, store: SampleStore) -> str:
     """e.g. "2 epochs of 800 samples (maths 600 of 600, general 200 of 500), 16 held out, in steps of 128: 13 steps"."""
     mix = mix_of(recipe, store)
     parts = ", ".join(f"{source.name} {taken} of {size}" for source, taken, size in
-                      zip(recipe.sft.sources, mix.taken, mix.sizes, strict=True))
+                      zip(sources_of(recipe)[1].sources, mix.taken, mix.sizes, strict=True))
     left_out = "".join(f", {count} {why} dropped" for why, count in sorted(store.dropped.items()))
     return (f"{mix.epochs} epoch{'s' * (mix.epochs > 1)} of {mix.epoch_samples} samples ({parts}), "
             f"{len(store.heldout)} held out{left_out}, in steps of {mix.samples_per_step}: {mix.steps} steps")
@@ -93,9 +102,11 @@ def _without_heldout(
             yield source, sample
 
 
-def _check_sizes(recipe: Recipe, store: SampleStore) -> None:
-    for number, (source, size) in enumerate(zip(recipe.sft.sources, store.sizes, strict=True)):
+def check_sizes(recipe: Recipe, store: SampleStore) -> None:
+    """Raises UserError where a source has nothing to train on."""
+    section, config = sources_of(recipe)
+    for number, (source, size) in enumerate(zip(config.sources, store.sizes, strict=True)):
         if size == 0:
-            raise UserError(f"sft.sources.{number} ({source.name}): no sample is left to train on "
-                            f"({', '.join(store.dropped) or 'all are held out'}); look at sft.max_tokens, overlong, "
-                            "heldout_samples and heldout_questions, or take the source out")
+            raise UserError(f"{section}.sources.{number} ({source.name}): no sample is left to train on "
+                            f"({', '.join(store.dropped) or 'all are held out'}); look at {section}.max_tokens, "
+                            "overlong, heldout_samples and heldout_questions, or take the source out")

@@ -79,14 +79,16 @@ def write_recipe(folder: Path) -> Path:
 
 
 def ledger_of(run: Any, ledger: Path, kill_at: int) -> Any:
-    """`run` is r1mega.stage.sft.train_on; the same, with a line of the ledger a call."""
+    """`run` is the stage's `train_on`; the same, with a line of the ledger a call. A sample's id is its first word, a
+    judgement's all it says."""
     calls = 0
 
     def train_on(bench: Any, samples: Sequence[Any]) -> Any:
         nonlocal calls
         calls += 1
         decode = bench.prepared.tokenizer.decode
-        ids = [decode(list(sample.token_ids)).split(" ")[0] for sample in samples]
+        texts = [decode(list(sample.token_ids)) for sample in samples]
+        ids = texts if bench.recipe.stage == "preference" else [text.split(" ")[0] for text in texts]
         result = run(bench, samples)
         with ledger.open("a") as file:
             file.write(json.dumps({"step": bench.progress.step + 1, "ids": ids}) + "\n")
@@ -100,10 +102,11 @@ def ledger_of(run: Any, ledger: Path, kill_at: int) -> Any:
 def main() -> None:
     recipe, ledger, kill_at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     from r1mega.config import load_recipe
-    from r1mega.stage import sft
+    from r1mega.stage import preference, sft
     from r1mega.stage.run import run_recipe
 
-    sft.train_on = ledger_of(sft.train_on, ledger, kill_at)
+    for stage in (sft, preference):
+        stage.train_on = ledger_of(stage.train_on, ledger, kill_at)
     run_recipe(load_recipe(recipe), recipe)
 
 
