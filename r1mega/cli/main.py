@@ -19,6 +19,7 @@ COMMANDS = {
     "import": "make a model folder from Hugging Face DeepSeek-V3 weights",
     "export": "write a model folder as Hugging Face DeepSeek-V3 weights",
     "evaluate": "pass@k and majority votes of a model on suites of problems",
+    "search": "Monte-Carlo tree search beside plain sampling, at equal numbers of tokens",
     "compare": "a table and a plot of evaluations, several models side by side",
     "report": "one self-contained HTML page about one or more runs",
     "doctor": "what is installed here, what is missing and what that costs",
