@@ -63,6 +63,7 @@ def _table(tree: dict) -> str:
             shown.append("-" if estimate is None else "{value:.1%} ({low:.1%} to {high:.1%})".format(**estimate))
         lines.append(f"{name:18}{shown[0]:>24}{shown[1]:>24}{one['completions_a_problem']:>13.1f}"
                      f"{one['mean_depth']:>7.1f}")
-    lines.append(f"{tree['problems']} problems, {tree['settings']['budget']} generated tokens each; completions a problem, "
-                 "and how many steps they began with.")
+    budget = tree["settings"]["budget"]
+    lines.append(f"{tree['problems']} problems, {budget} generated tokens each; completions a problem, and how many "
+                 "steps they began with.")
     return "\n".join(lines)
