@@ -75,6 +75,7 @@ def _run_pipeline(args: argparse.Namespace) -> None:
 
 def _plan(recipe: Recipe, data: str) -> str:
     ranks, suites = recipe.layout.world_size, len(recipe.evaluation.suites.paths)
-    length = f"{suites} suite{'s' * (suites > 1)}" if recipe.stage == "evaluate" else f"{recipe.train.steps} steps"
-    return (f"{recipe.name}: {length} of stage {recipe.stage} on {ranks} rank{'s' * (ranks > 1)}; "
+    length = {"evaluate": f"{suites} suite{'s' * (suites > 1)} of ", "rejection_sampling": ""}.get(
+        recipe.stage, f"{recipe.train.steps} steps of ")
+    return (f"{recipe.name}: {length}stage {recipe.stage} on {ranks} rank{'s' * (ranks > 1)}; "
             f"{data}{'; ' * bool(data)}nothing was started")

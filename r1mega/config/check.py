@@ -7,6 +7,7 @@ import jinja2
 import jinja2.meta
 
 from r1mega.config.check_layout import check_layout
+from r1mega.config.check_rejection import check_rejection, check_rejection_files, check_rejection_models
 from r1mega.config.data import (
     DATA_ENDINGS,
     BilingualSource,
@@ -35,6 +36,7 @@ def check_recipe(recipe: Recipe) -> Iterator[Mistake]:
     yield from _check_batches(recipe)
     yield from _check_data(recipe)
     yield from _check_training(recipe)
+    yield from check_rejection(recipe)
 
 
 def check_files(recipe: Recipe) -> Iterator[Mistake]:
@@ -58,6 +60,9 @@ def check_files(recipe: Recipe) -> Iterator[Mistake]:
             there = "is a folder" if Path(path).is_dir() else "is not there"
             yield Mistake(f"evaluation.suites.paths.{number}", f"the file {there}; a path is relative to the file that "
                                                                "sets it; name a suite's .toml file")
+    for key, path in check_rejection_files(recipe):
+        yield from _check_data_file(key, path)
+    yield from check_rejection_models(recipe)
     yield from check_run_folder_can_be_made(recipe)
 
 
@@ -92,13 +97,14 @@ def _check_stage(recipe: Recipe) -> Iterator[Mistake]:
     if recipe.stage == "evaluate" and not recipe.evaluation.suites.paths:
         yield Mistake("evaluation.suites.paths", 'names no suite, and stage="evaluate" does nothing else; add e.g. '
                                                  '["../suites/own-maths.toml"]')
-    if recipe.stage in WITHOUT_MODEL and recipe.start.model is None and recipe.start.recipe is None:
+    if recipe.stage == "evaluate" and recipe.start.model is None and recipe.start.recipe is None:
         yield Mistake("start.model", f'is missing, and stage="{recipe.stage}" trains none; name a model folder or a '
                                      "run's checkpoint, or set start.recipe")
-    for name in ("pretrain", "sft", "preference"):
-        if recipe.stage != name and getattr(recipe, name) is not None:
+    for name, stage in (("pretrain", "pretrain"), ("sft", "sft"), ("preference", "preference"),
+                        ("rejection", "rejection_sampling")):
+        if recipe.stage != stage and getattr(recipe, name) is not None:
             yield Mistake(name, f'has no meaning for stage="{recipe.stage}"; take the section out, or use stage = '
-                                f'"{name}"')
+                                f'"{stage}"')
     if recipe.stage not in ("sft", "preference", *WITHOUT_MODEL) and recipe.train.steps is None:
         yield Mistake("train.steps", "is missing; legal: a whole number >= 1; add it under [train]")
     if recipe.start.model is not None and recipe.start.recipe is not None:

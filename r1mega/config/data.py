@@ -35,6 +35,9 @@ class ReasoningGymSource(Section):
     seed: int = 0
 
 
+Scorer = Literal["math", "exact", "code", "preference", "judge"]
+
+
 class HuggingFaceSource(Section):
     """Problems from a Hugging Face dataset (the hub, or a folder `datasets.load_dataset` can read)."""
 
@@ -43,8 +46,9 @@ class HuggingFaceSource(Section):
     name: str | None = None
     split: str = "train"
     fields: Fields = Fields()
-    scorer: Literal["math", "exact", "code", "preference"] = "math"
-    """preference: general prompts, which have no answer (see reward.preference)."""
+    scorer: Scorer = "math"
+    """preference: general prompts, which have no answer (see reward.preference). judge: only rejection.judge can tell
+    right from wrong, unless the texts are equal."""
 
 
 class FilesSource(Section):
@@ -54,7 +58,7 @@ class FilesSource(Section):
     paths: list[Annotated[str, RelativePath()]] = Field(min_length=1)
     """Relative to the recipe file that names them."""
     fields: Fields = Fields()
-    scorer: Literal["math", "exact", "code", "preference"] = "math"
+    scorer: Scorer = "math"
 
 
 class BilingualSource(Section):

@@ -9,6 +9,7 @@ from r1mega.config.head import HeadConfig
 from r1mega.config.layout import LayoutConfig
 from r1mega.config.model import ModelConfig
 from r1mega.config.preference import PreferenceConfig
+from r1mega.config.rejection import RejectionConfig
 from r1mega.config.rl import EvaluationConfig, GrpoConfig, RewardConfig, RolloutConfig
 from r1mega.config.section import RelativePath, Section
 from r1mega.config.sft import SftConfig
@@ -33,14 +34,15 @@ class StartConfig(Section):
     """A recipe file, relative to this one; it is run first (with the same seed) unless its model is there."""
 
 
-WITHOUT_MODEL = ("evaluate",)  # stages that leave no model, so that nothing can start from them
+WITHOUT_MODEL = ("evaluate", "rejection_sampling")  # stages that leave no model, so that nothing can start from them
 
 
 class Recipe(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Of the run folder; by default the file's path under configs/, e.g. tiny-zero."""
-    stage: Literal["pretrain", "sft", "preference", "rl", "evaluate"]
-    """evaluate: the suites of evaluation.suites on the model it starts from, into RUN/evaluation; trains nothing."""
+    stage: Literal["pretrain", "sft", "preference", "rl", "rejection_sampling", "evaluate"]
+    """rejection_sampling: samples of the model it starts from, as a dataset in RUN/dataset. evaluate: the suites of
+    evaluation.suites on that model, into RUN/evaluation. Neither trains."""
     seed: int = Field(0, ge=0, lt=2**31)
     runs_dir: str = "runs"
     start: StartConfig = StartConfig()
@@ -52,6 +54,7 @@ class Recipe(Section):
     pretrain: PretrainConfig | None = None
     sft: SftConfig | None = None
     preference: PreferenceConfig | None = None
+    rejection: RejectionConfig | None = None
     rollout: RolloutConfig | None = None
     reward: RewardConfig = RewardConfig()
     algorithm: GrpoConfig = GrpoConfig()

@@ -25,7 +25,7 @@ class Metric(NamedTuple):
 
 METRICS: Mapping[str, Metric] = MappingProxyType({
     "step": Metric("step", "count", "optimizer phases done when the line was written; 0 before the first"),
-    "stage": Metric("stage", "text", "pretrain, sft, preference or rl"),
+    "stage": Metric("stage", "text", "pretrain, sft, preference, rl or rejection_sampling"),
     "wall_s": Metric(
         "step time", "seconds",
         "seconds since the line before (the first: since the start); their sum is the run's time"),
@@ -33,7 +33,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
     "tokens_per_s": Metric("tokens/s", "count", "tokens over the seconds of the step"),
     "loss": Metric("loss", "small", "the loss that was minimised, mean over the step"),
     "epoch": Metric("epoch", "number", "passes over the mix of samples done, in supervised fine-tuning"),
-    "samples": Metric("samples", "count", "samples trained on in this step, over all ranks"),
+    "samples": Metric("samples", "count", "samples trained on in this step, or sampled for a dataset"),
     "preference_accuracy": Metric(
         "judgements met", "percent",
         "share of the step's pairs whose chosen reply scored higher, or of replies on the right side of 0"),
@@ -51,6 +51,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
     "reward_format": Metric("reward: format", "number", "mean of the part, unweighted"),
     "pass_rate": Metric(
         "pass rate", "percent", "share with a right answer of the completions of problems that have one"),
+    "language": Metric("language", "percent", "mean language consistency of samples made for a dataset"),
+    "problems": Metric("problems", "count", "problems of a wave of rejection sampling"),
+    "kept": Metric("kept", "count", "rows that a wave gave the dataset; so for every dropped_<reason>"),
+    "kept_share": Metric("kept", "percent", "share of a wave's samples that became rows of the dataset"),
     "reward_helpfulness": Metric("reward: helpfulness", "number", "mean over general prompts, unweighted"),
     "reward_safety": Metric("reward: safety", "number", "mean over general prompts, unweighted"),
     "general_helpful": Metric(

@@ -21,13 +21,14 @@ PANELS = (  # sections of the page, and the metrics each plots
     ("Learning", ("reward", "pass_rate", "heldout_format", "heldout_language", "loss", "mtp_loss")),
     ("Behaviour", ("response_tokens", "truncated", "heldout_response_tokens", "entropy", "kl",
                    "groups_dropped")),
+    ("Dataset", ("kept_share", "kept", "language")),
     ("Optimisation", ("grad_norm", "lr", "clip_fraction", "logprob_gap", "expert_imbalance", "bad_steps")),
     ("Machine", ("phases", "tokens_per_s")),
 )
 PART_CAPTION = "mean over the rollout, before its weight"
 ENDS = "first and last 5% of steps"
 HIDDEN_WHEN_ZERO = ("bad_steps", "groups_dropped")
-ONLY_WHEN_ASKED_FOR = ("heldout_language",)  # its absence is nothing to tell
+ONLY_WHEN_ASKED_FOR = ("heldout_language", "kept_share", "kept", "language")  # its absence is nothing to tell
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -45,6 +45,12 @@ class Progress:
     bad_steps: int = 0
     bad_in_a_row: int = 0
     empty_in_a_row: int = 0  # steps of RL with nothing to train on
+
+
+class Stoppable(Protocol):
+    """What a signal asks to stop."""
+
+    stop_asked: bool
 
 
 @dataclass
@@ -146,7 +152,7 @@ def open_bench(
         raise UserError(f"{run_dir}/checkpoints: every checkpoint is damaged; remove the folder, and the same command "
                         "begins again from the model of start.recipe")
     if start is not None and step is None:
-        _same_shape(recipe, start)
+        check_same_shape(recipe, start)
         load_model_folder(start, chunks, groups)
     if recipe.preference is not None:
         add_scalar_head(chunks, recipe.preference.kind)
@@ -172,14 +178,14 @@ def open_bench(
         counts = count_parameters(recipe.model)
         sizes = {"parameters": counts.total, "active_parameters": counts.active}
         write_environment(
-            run_dir, describe_environment(command, groups.world_size, (_device_name(groups),)) | sizes)
+            run_dir, describe_environment(command, groups.world_size, (device_name(groups),)) | sizes)
         console = Console(recipe.log.console, recipe.train.steps, f"{run_dir.name} · {recipe.stage}")
         console.__enter__()
         if step is not None:
             console.message(f"goes on after step {step}")
     bench = Bench(recipe, run_dir, groups, prepared, learner, reference, store, console, log, progress)
     try:
-        with _hearing_signals(bench):
+        with hearing_signals(bench):
             yield bench
             bench._guarded(store.finish)
         if bench.stop_asked and not progress.step >= recipe.train.steps:
@@ -199,7 +205,8 @@ def copy_weights(source: Sequence[Policy], target: Sequence[Policy]) -> None:
             tensor.copy_(kept[name])
 
 
-def _same_shape(recipe: Recipe, start: Path) -> None:
+def check_same_shape(recipe: Recipe, start: Path) -> None:
+    """Raises UserError where the model to start from has another shape than the recipe's."""
     found = read_model_config(start)
     for key, value in recipe.model.model_dump(exclude=SHAPE_FREE).items():
         theirs = getattr(found, key)
@@ -219,7 +226,7 @@ def _how_it_stopped(bench: Bench) -> str:
 
 
 @contextmanager
-def _hearing_signals(bench: Bench) -> Iterator[None]:
+def hearing_signals(bench: Stoppable) -> Iterator[None]:
     """SIGTERM, SIGINT, SIGHUP and SIGUSR1 (Slurm's warning before its limit) end the run after the step, saved.
 
     A SIGHUP that is ignored (`nohup`) stays so. Whoever heard the signals before hears them again afterwards.
@@ -246,5 +253,5 @@ def _hearing_signals(bench: Bench) -> Iterator[None]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
-def _device_name(groups: Groups) -> str:
+def device_name(groups: Groups) -> str:
     return torch.cuda.get_device_name(groups.device) if groups.device.type == "cuda" else "cpu"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from r1mega.config import Recipe, load_recipe
 
+DATASET, ROWS_SO_FAR = "dataset", "rejection.partial.jsonl"  # of a run that makes data: the whole, and its beginning
+
 
 @dataclass(frozen=True)
 class Link:
@@ -54,3 +56,8 @@ def run_folder(recipe: Recipe) -> Path:
 def checkpoints(run_dir: Path) -> list[Path]:
     """Folders of a run's checkpoints, oldest first; half-written ones have another name."""
     return sorted((run_dir / "checkpoints").glob("step-*"))
+
+
+def has_rows(run_dir: Path) -> bool:
+    """Whether a run has made data."""
+    return (run_dir / DATASET).exists() or (run_dir / ROWS_SO_FAR).exists()

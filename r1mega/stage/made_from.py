@@ -12,7 +12,7 @@ from r1mega.config.sft import SampleFiles, SampleSet
 from r1mega.data.suites.files import suite_files
 from r1mega.stage.sft_data import sources_of
 
-FIELDS = {"data": True, "tokenizer": True, "pretrain": True, "sft": True, "preference": True,
+FIELDS = {"data": True, "tokenizer": True, "pretrain": True, "sft": True, "preference": True, "rejection": True,
           "rollout": {"problems_per_step"}, "model": {"vocab_size", "max_context"}}
 
 
@@ -33,7 +33,8 @@ def changed_file(stamp: Path, wanted: str) -> str | None:
 
 def _files(recipe: Recipe, base_dir: Path) -> Iterator[Path]:
     samples = sources_of(recipe)[1]
-    for source in (*recipe.data.sources, *(samples.sources if samples is not None else ())):
+    own = samples.sources if samples is not None else recipe.rejection.files if recipe.rejection is not None else ()
+    for source in (*recipe.data.sources, *own):
         if isinstance(source, FilesSource | SampleFiles | PreferenceFiles):
             yield from (base_dir / path for path in source.paths)
         elif isinstance(source, HuggingFaceSource | SampleSet | PreferenceSet):
@@ -41,6 +42,8 @@ def _files(recipe: Recipe, base_dir: Path) -> Iterator[Path]:
     if recipe.stage == "evaluate":
         for path in recipe.evaluation.suites.paths:
             yield from suite_files(Path(path))
+    for path in map(Path, recipe.rejection.decontaminate if recipe.rejection is not None else ()):
+        yield from suite_files(path) if path.suffix == ".toml" else (path,)
     if recipe.tokenizer.path is not None:
         yield from _below(Path(recipe.tokenizer.path))
 

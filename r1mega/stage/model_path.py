@@ -1,5 +1,7 @@
 """From what a user calls a model to its folder."""
 
+import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -18,6 +20,20 @@ def find_model(path: Path) -> Path:
         raise UserError(f"{path}: no model there; give a model folder (model.json, weights/), a checkpoint or a "
                         "run folder")
     return steps[-1].parent
+
+
+def weights_digest(model: Path) -> str:
+    """SHA-256 of what its manifest says of the files that make the model: configuration, weights and tokenizer, but not
+    an optimizer's state. Raises UserError."""
+    from r1mega.training.checkpoint.manifest import DamagedError, read_manifest
+    from r1mega.training.checkpoint.model_folder import MODEL, TOKENIZER, WEIGHTS
+
+    try:
+        records = read_manifest(model)
+    except DamagedError as error:
+        raise UserError(str(error)) from None
+    own = {name: str(record) for name, record in records.items() if name.split("/")[0] in (MODEL, TOKENIZER, WEIGHTS)}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def template_of(model: Path) -> ChatTemplate:

@@ -1,14 +1,13 @@
-"""A language model as the one who makes outputs readable: any callable from text to text, our own engine too."""
+"""A language model as the one who makes outputs readable: ours, or any behind an endpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from r1mega.config.data import ChatTemplate
-from r1mega.data import Tokenizer, render_prompt
-from r1mega.record import SampleRequest
 from r1mega.reward.format import extract_answer
-from r1mega.rollout import Engine, Sampling, sample_seed
 from r1mega.stage.readable import reasoning_of
+
+Ask = Callable[[Sequence[str]], list[str | None]]  # prompts to replies; None where there is none
 
 ASK = """\
 Below are a question and notes on it that reach the result {answer}. Rewrite the notes for a reader.
@@ -27,31 +26,24 @@ Notes:
 
 @dataclass(frozen=True)
 class ModelRewriter:
-    """Asks `ask` for the readable form. What it loses is noticed by `from_rollouts`, which drops such rows."""
+    """Asks `ask` for the readable forms, all of a batch at once. Whoever takes them checks what they lost."""
 
-    ask: Callable[[str], str]
+    ask: Ask
     template: ChatTemplate
     instruction: str = ASK
 
-    def __call__(self, question: str, text: str) -> str:
+    def __call__(self, items: Sequence[tuple[str, str]]) -> list[str | None]:
+        """Of (question, well-formed output) pairs."""
+        replies = self.ask([self._prompt(question, text) for question, text in items])
+        return [None if reply is None else self._readable(reply) for reply in replies]
+
+    def _prompt(self, question: str, text: str) -> str:
         tags = self.template.model_dump(include={"think_open", "think_close", "answer_open", "answer_close"})
-        values = {**tags, "question": question, "reasoning": reasoning_of(text, self.template),
-                  "answer": extract_answer(text, self.template) or ""}
-        written = self.ask(self.instruction.format(**values)).strip()
+        return self.instruction.format(**tags, question=question, reasoning=reasoning_of(text, self.template),
+                                       answer=extract_answer(text, self.template) or "")
+
+    def _readable(self, reply: str) -> str:
+        """What was written last: a model that reasons may think before it writes, in the same tags."""
+        begin = reply.rfind(self.template.think_open)
+        written = reply[max(0, begin):].strip()
         return written.removeprefix(self.template.think_open).lstrip() if self.template.think_in_prompt else written
-
-
-@dataclass(frozen=True)
-class EngineText:
-    """Our own engine as a callable from text to text. Collective: every rank of the layout asks the same."""
-
-    engine: Engine
-    tokenizer: Tokenizer
-    template: ChatTemplate
-    sampling: Sampling
-    seed: int
-
-    def __call__(self, text: str) -> str:
-        ids = tuple(self.tokenizer.encode(render_prompt(self.template, text), parse_special=True))
-        (completion,) = self.engine.generate([SampleRequest(ids, sample_seed(self.seed, 0, text, 0))], self.sampling)
-        return self.tokenizer.decode(completion.token_ids, skip_special=True)

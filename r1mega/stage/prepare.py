@@ -28,6 +28,8 @@ from r1mega.record import Problem
 from r1mega.stage.chain import Link, checkpoints
 from r1mega.stage.made_from import changed_file, made_from
 from r1mega.stage.preference_data import prepare_judgements
+from r1mega.stage.rejection_plan import FOLDER as REJECTION
+from r1mega.stage.rejection_plan import RejectionPlan, check_model, plan_rejection, read_plan
 from r1mega.stage.same_run import check_same_run
 from r1mega.stage.sft_data import FOLDER, describe, prepare_samples, sample_texts, sources_of, with_steps
 from r1mega.stage.suite_load import load_checked
@@ -80,9 +82,8 @@ def prepare_chain(links: Sequence[Link], write: bool = True) -> list[Link]:
             planned.append(link)
             continue
         try:
-            origin, samples = _prepare(link, origin, write)
-            planned.append(link if samples is None else replace(
-                link, recipe=with_steps(link.recipe, samples), data=describe(link.recipe, samples)))
+            origin, found = _prepare(link, origin, write)
+            planned.append(_planned(link, found))
         except OSError as error:
             raise UserError(f"{error.filename or link.run_dir}: {error.strerror or error}; the run's data cannot be "
                             "kept there") from None
@@ -97,9 +98,22 @@ def load_prepared(recipe: Recipe, run_dir: Path) -> Prepared:
     return Prepared(train, heldout, tokenizer, run_dir / "tokenizer", samples)
 
 
-def _prepare(link: Link, origin: Origin | None, write: bool) -> tuple[Origin, SampleStore | None]:
-    """One run's share of `prepare_chain`: what the next run has from it, and the samples of a supervised stage."""
+def _planned(link: Link, found: SampleStore | RejectionPlan | None) -> Link:
+    """With what its data say: of a supervised stage the number of steps."""
+    match found:
+        case SampleStore():
+            return replace(link, recipe=with_steps(link.recipe, found), data=describe(link.recipe, found))
+        case RejectionPlan():
+            return replace(link, data=found.describe())
+    return link
+
+
+def _prepare(link: Link, origin: Origin | None, write: bool) -> tuple[Origin, SampleStore | RejectionPlan | None]:
+    """One run's share of `prepare_chain`: what the next run has from it, and the samples of a supervised stage, or what
+    rejection sampling is to sample."""
     recipe, run_dir = link.recipe, link.run_dir
+    if recipe.stage == "rejection_sampling":
+        check_model(recipe, link.path)
     if recipe.start.model is not None and not link.goes_on:
         origin = _origin_of(Path(recipe.start.model))
     stamp = run_dir / "data" / "made_from.json"
@@ -110,12 +124,15 @@ def _prepare(link: Link, origin: Origin | None, write: bool) -> tuple[Origin, Sa
     if stamp.exists() and (link.goes_on or stamp.read_text(encoding="utf-8") == wanted):
         problems, tokenizer = _read(run_dir), Tokenizer.load(run_dir / "tokenizer")
         samples = _read_samples(run_dir) if sources_of(recipe)[1] else None
+        plan = read_plan(run_dir / "data" / REJECTION) if recipe.rejection else None
     else:
         problems = _problems(link, origin)
         tokenizer = _tokenizer(link, problems.train, origin)
-        _check(recipe, problems, tokenizer, origin)
+        train = _check(recipe, problems, tokenizer, origin)
         if write:
             stamp.unlink(missing_ok=True)
+        plan = None if recipe.rejection is None else plan_rejection(
+            recipe, link.path.parent, train, problems.heldout, run_dir / "data" / REJECTION if write else None)
         prepare = prepare_samples if recipe.preference is None else prepare_judgements
         samples = None if sources_of(recipe)[1] is None else prepare(
             recipe, link.path.parent, tokenizer, set(map(same_question, problems.heldout)),
@@ -125,7 +142,7 @@ def _prepare(link: Link, origin: Origin | None, write: bool) -> tuple[Origin, Sa
             stamp.write_text(wanted, encoding="utf-8")
     trained = frozenset(map(same_question, problems.train)) | (samples.questions() if samples else frozenset())
     before = frozenset() if origin is None else origin.questions
-    return Origin(tokenizer, trained | before, recipe.data, problems), samples
+    return Origin(tokenizer, trained | before, recipe.data, problems), plan if samples is None else samples
 
 
 def _origin_of(model: Path) -> Origin:
@@ -148,8 +165,9 @@ def _problems(link: Link, origin: Origin | None) -> Split:
     return split(load_problems(data, link.path.parent), data.heldout_problems)
 
 
-def _check(recipe: Recipe, problems: Split, tokenizer: Tokenizer, origin: Origin | None) -> None:
-    """Raises UserError for what would otherwise go wrong only when the ranks read it, or unnoticed."""
+def _check(recipe: Recipe, problems: Split, tokenizer: Tokenizer, origin: Origin | None) -> PromptSet:
+    """Raises UserError for what would otherwise go wrong only when the ranks read it, or unnoticed; returns the
+    training prompts."""
     if recipe.pretrain is not None:
         check_styles(recipe.pretrain.styles)
     if tokenizer.vocab_size > recipe.model.vocab_size:
@@ -166,6 +184,7 @@ def _check(recipe: Recipe, problems: Split, tokenizer: Tokenizer, origin: Origin
             f"data.heldout_problems={recipe.data.heldout_problems}: {len(known)} held-out problems are among those "
             f"that the model it starts from was trained on (e.g. {known[0].question[:40]!r}); use the data.sources "
             "and at most the heldout_problems of the recipe it starts from")
+    return train
 
 
 def _encode(recipe: Recipe, problems: Sequence[Problem], tokenizer: Tokenizer) -> PromptSet:

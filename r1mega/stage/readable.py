@@ -1,50 +1,19 @@
-"""Rules for cold-start samples of verifiable maths: which outputs of R1-Zero are kept, and how they become readable.
-
-The paper's criteria (arXiv 2501.12948, supplement, on cold-start data): the answer is right, the output has its form,
-no repetition, not overlong; what is kept is rewritten into reasoning and a summary for the reader.
+"""Rules about the text of verifiable maths: repetition, equations that do not hold, and how an output of R1-Zero
+becomes reasoning and a summary for the reader (arXiv 2501.12948, supplement, on cold-start data).
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
 from r1mega.config.data import ChatTemplate
-from r1mega.record import Rollout
-from r1mega.reward.format import extract_answer, is_well_formed
+from r1mega.reward.format import extract_answer
 
 _NUMBER = r"-?\d{1,18}(?:\.\d{1,18})?"
 _EQUATION = re.compile(rf"(?<![\w.)])({_NUMBER})\s*([-+*/×÷])\s*({_NUMBER})\s*=\s*({_NUMBER})(?![\w(]|\.\d)")
 _GOES_ON = re.compile(r"[-+*/×÷^]|\s+[-+*/×÷^]\s")
 _SIGNS = tuple("-+*/×÷^(")
 _OF_EXPRESSIONS = frozenset("-+*/×÷(). 0123456789")
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What an output must keep to."""
-
-    max_tokens: int = 32_768
-    max_repeated_share: float = 0.2
-    """Of the reasoning's n-grams of words, those that were there before."""
-    ngram: int = 8
-    check_equations: bool = True
-    """Every `a + b = c` of two numbers in the reasoning has to hold."""
-
-    def filters(self, template: ChatTemplate) -> dict[str, Callable[[Rollout], bool]]:
-        """By name, in the order they are asked."""
-        named = {
-            "correct": lambda rollout: rollout.score.parts["accuracy"] == 1.0,
-            "well_formed": lambda rollout: is_well_formed(rollout.text, template),
-            "complete": lambda rollout: rollout.completion.finish == "stop",
-            "within_length": lambda rollout: len(rollout.completion.token_ids) <= self.max_tokens,
-            "has_reasoning": lambda rollout: bool(reasoning_of(rollout.text, template)),
-            "no_repetition": lambda rollout: repeated_share(
-                reasoning_of(rollout.text, template), self.ngram) <= self.max_repeated_share,
-        }
-        if self.check_equations:
-            named["equations_hold"] = lambda rollout: not wrong_equations(reasoning_of(rollout.text, template))
-        return named
 
 
 def reasoning_of(text: str, template: ChatTemplate) -> str:

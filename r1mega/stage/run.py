@@ -78,6 +78,7 @@ def run_rank(
     from r1mega.stage.bench import open_bench
     from r1mega.stage.preference import preference
     from r1mega.stage.pretrain import pretrain
+    from r1mega.stage.rejection_sampling import rejection_sampling
     from r1mega.stage.rl import rl
     from r1mega.stage.sft import sft
 
@@ -88,16 +89,19 @@ def run_rank(
     prepared = load_prepared(recipe, folder)
     begin = None if start_model is None else Path(start_model)
     try:
-        with open_bench(recipe, folder, groups, prepared, begin, command) as bench:
-            match recipe.stage:
-                case "pretrain":
-                    pretrain(bench)
-                case "sft":
-                    sft(bench)
-                case "preference":
-                    preference(bench)
-                case "rl":
-                    rl(bench)
+        if recipe.stage == "rejection_sampling":  # trains nothing
+            rejection_sampling(recipe, folder, groups, prepared, begin, command)
+        else:
+            with open_bench(recipe, folder, groups, prepared, begin, command) as bench:
+                match recipe.stage:
+                    case "pretrain":
+                        pretrain(bench)
+                    case "sft":
+                        sft(bench)
+                    case "preference":
+                        preference(bench)
+                    case "rl":
+                        rl(bench)
         dist.barrier()
     finally:
         stop()  # the recipe that starts from this one, or another run, may follow in the same process

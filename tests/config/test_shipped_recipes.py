@@ -71,3 +71,24 @@ def test_the_full_supervised_recipes_have_the_papers_numbers(name: str) -> None:
     assert recipe.start.model.endswith("models/deepseek-v3-base") and recipe.train.steps is None
     weights = [source.weight for source in recipe.sft.sources]
     assert weights == ([3.0, 1.0] if name == "sft" else [None])
+
+
+@pytest.mark.parametrize("name", ["cold_start_data", "rejection_sampling"])
+def test_the_full_recipes_that_make_data_have_the_papers_numbers(name: str) -> None:
+    """arXiv 2501.12948v2, supplement: R1-Zero is sampled at temperature 1; 10-grams of evaluation problems are kept
+    out; DeepSeek-V3 rewrites the one and judges the other, from which mixed languages, long paragraphs and code are
+    left out."""
+    recipe = resolve_recipe(CONFIGS / f"full/{name}.toml", files=False).recipe
+    config = recipe.rejection
+    assert recipe.stage == "rejection_sampling" and recipe.rollout.temperature == 1.0
+    assert recipe.rollout.max_new_tokens == 32_768 and config.decontaminate_ngram == 10 and config.samples > 1
+    assert config.filters.correct and config.filters.form and recipe.reward.language == 0.0
+    if name == "cold_start_data":
+        assert config.rewrite == "model" and config.rewriter.model == "deepseek-ai/DeepSeek-V3"
+        assert recipe.reward.form == "answer"
+    else:
+        assert config.rewrite == "none" and config.judge.model == "deepseek-ai/DeepSeek-V3"
+        assert recipe.reward.form == "summary" and config.filters.max_paragraph_words
+        assert config.filters.max_clutter < 1 and config.filters.min_language > 0
+    read = resolve_recipe(CONFIGS / f"full/{'cold_start' if name == 'cold_start_data' else 'sft'}.toml", files=False)
+    assert any(f"full-{name}/dataset/train.parquet" in path for path in read.recipe.sft.sources[0].paths)

@@ -1,0 +1,180 @@
+"""A run of rejection sampling as small as one can be, with a real model: random weights, and a vocabulary in which
+whole outputs are single tokens, so that one token sampled is right, wrong or malformed by chance.
+
+`python -m tests.stage.rejection_runs RECIPE POINT:COUNT…`: one start of the run for each word, in a process of its own
+that is killed by SIGKILL when it reaches POINT for the COUNT-th time ("none:0": never); prints how each ended.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from r1mega.config import LayoutConfig, load_recipe
+from r1mega.config.data import ChatTemplate
+from r1mega.data.chat_template import save_template
+from r1mega.data.train_tokenizer import train_tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+VOCABULARY = 128
+TINY = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_layers": 2, "num_dense_layers": 1, "ffn_hidden_size": 32,
+        "num_attention_heads": 2, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8,
+        "v_head_dim": 8, "num_experts": 8, "moe_ffn_hidden_size": 16, "num_experts_per_token": 2,
+        "num_expert_groups": 4, "num_groups_per_token": 2, "max_context": 128}
+POINTS = {  # what is called there: module, class, function
+    "sample": ("r1mega.rollout.engine", "Engine", "generate"),
+    "select": ("r1mega.stage.rejection_select", "Selector", "finish"),
+    "record": ("r1mega.stage.rejection_record", "Record", "_append"),
+    "metrics": ("r1mega.training.metrics", "RunLog", "append"),
+    "parquet": ("r1mega.stage.rejection_dataset", None, "_write_parquet"),
+    "rename": ("r1mega.stage.rejection_dataset", None, "_card"),
+    "cleanup": ("r1mega.stage.rejection_journal", "Journal", "clean_up"),
+}
+
+RECIPE = """
+extends = {tiny}
+unset = ["pretrain", "model.yarn"]
+stage = "rejection_sampling"
+name = {name}
+runs_dir = {runs}
+
+[start]
+model = "model"
+
+[model]
+{model}
+
+[layout]
+data_parallel = 1
+expert_parallel = 1
+
+[tokenizer]
+vocab_size = {vocabulary}
+[tokenizer.template]
+prompt = "{{{{ question }}}}"
+
+[data]
+heldout_problems = 4
+max_prompt_tokens = 100
+[[data.sources]]
+kind = "files"
+paths = ["problems.jsonl"]
+scorer = "exact"
+
+[rollout]
+max_new_tokens = 1
+problems_per_step = 4
+slots = 16
+
+[rejection]
+samples = 24
+per_problem = 2
+[rejection.filters]
+complete = false
+
+[evaluation]
+every = 0
+
+[log]
+console = "plain"
+tensorboard = false
+samples_per_step = 1
+"""
+
+
+def outputs() -> list[str]:
+    """Of four results: in three wordings, with a wrong equation, without reasoning, and malformed."""
+    texts = []
+    for result in ("one", "two", "three", "four"):
+        for word in ("so", "thus we get", "therefore it must be"):
+            texts.append(f"<think> counting {word} {result} </think> <answer> {result} </answer>")
+            texts.append(f"<think> as counted {word} {result} </think> <answer> {result} </answer>")
+        texts += [f"<think> 1+1=3 {result} </think> <answer> {result} </answer>",
+                  f"<think> </think> <answer> {result} </answer>", f"it is {result}"]
+    return texts
+
+
+def make_model(folder: Path) -> None:
+    """folder/model, ready to sample from. Starts and leaves a world of one rank."""
+    from r1mega.config import ModelConfig
+    from r1mega.model import PolicySettings, build_policy
+    from r1mega.parallel import start, stop
+    from r1mega.training.checkpoint import save_model_folder
+
+    template = ChatTemplate(prompt="{{ question }}")
+    tokenizer = train_tokenizer([question(number) for number in range(16)], 72, template)
+    tokenizer._backend.add_tokens((outputs() * 2)[:VOCABULARY - tokenizer.vocab_size])
+    tokenizer.save(folder / "words")
+    save_template(template, folder / "words")
+    groups, model = start(LayoutConfig(), seed=0), ModelConfig(**TINY)
+    save_model_folder(folder / "model", build_policy(model, groups, PolicySettings(), seed=5), model, groups,
+                      folder / "words")
+    stop()
+
+
+def question(number: int) -> str:
+    return f"how many of {number} ?"
+
+
+def write_recipe(folder: Path, name: str = "run", more: Mapping[str, str] | None = None, extra: str = "") -> Path:
+    """folder/NAME.toml, with its problems. `more`: section to lines that go into it; `extra` goes to the end."""
+    rows = [{"question": question(number), "answer": ("one", "two", "three", "four")[number % 4]}
+            for number in range(16)]
+    (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = RECIPE.format(tiny=json.dumps(str(ROOT / "configs/tiny/base.toml")), name=json.dumps(name),
+                         runs=json.dumps(str(folder / "runs")), vocabulary=VOCABULARY,
+                         model="\n".join(f"{key} = {value}" for key, value in TINY.items()))
+    for section, lines in (more or {}).items():
+        text = text.replace(f"[{section}]\n", f"[{section}]\n{lines}\n", 1)
+    path = folder / f"{name}.toml"
+    path.write_text(text + extra)
+    return path
+
+
+def arm(point: str, count: int) -> None:
+    """Replace the function at the point by one that counts its calls and dies at the beginning of one; of a write to
+    the record, in the middle of it."""
+    module_name, class_name, name = POINTS[point]
+    module = __import__(module_name, fromlist=["_"])
+    owner = module if class_name is None else getattr(module, class_name)
+    setattr(owner, name, _deadly(getattr(owner, name), point, count))
+
+
+def _deadly(function: Callable[..., Any], point: str, count: int) -> Callable[..., Any]:
+    calls = 0
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            if point == "record":
+                function(*args, **kwargs)
+                file = args[0]._file
+                file.truncate(file.seek(0, os.SEEK_END) - 7)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def main() -> None:
+    from r1mega.stage import rejection_sampling  # noqa: F401 - loaded once, for all starts
+    from r1mega.stage.run import run_recipe
+
+    path = Path(sys.argv[1])
+    for word in sys.argv[2:]:
+        point, _, count = word.partition(":")
+        child = os.fork()
+        if child == 0:
+            if point != "none":
+                arm(point, int(count))
+            run_recipe(load_recipe(path), path)
+            os._exit(0)
+        print(point, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
