@@ -71,10 +71,10 @@ def check_start(recipe: Recipe, start: Recipe) -> Iterator[Mistake]:
     if start.stage in WITHOUT_MODEL:
         yield Mistake("start.recipe", f'is of stage "{start.stage}", which leaves no model; name one that trains')
     ours, theirs = recipe.model.model_dump(), start.model.model_dump()
-    differ = [name for name in ours if name not in SHAPE_FREE and ours[name] != theirs[name]]
+    differ = [name for name in ours if name not in SHAPE_FREE and ours[name] != theirs.get(name)]
     if differ:
         name = differ[0]
-        value = "" if isinstance(ours[name], dict) else f"={theirs[name]}"
+        value = "" if isinstance(ours[name], dict) else f"={theirs.get(name)}"
         yield Mistake(f"model.{name}", f"start.recipe trains a model with another {name}{value}; use the same "
                                        "[model] in both recipes")
     if recipe.tokenizer.template != start.tokenizer.template:

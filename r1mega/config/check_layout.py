@@ -33,16 +33,25 @@ def _check_tensor(model: ModelConfig, layout: LayoutConfig) -> Iterator[Mistake]
         "num_attention_heads": model.num_attention_heads,
         "hidden_size": model.hidden_size,
         "ffn_hidden_size": model.ffn_hidden_size,
-        "q_lora_rank": model.q_lora_rank,
-        "kv_lora_rank + qk_rope_head_dim": model.kv_lora_rank + model.qk_rope_head_dim,
-        "num_shared_experts * moe_ffn_hidden_size": model.num_shared_experts * model.moe_ffn_hidden_size,
-        "the padded vocabulary": model.padded_vocab_size,
     }
+    if model.is_dense:
+        sizes["num_key_value_heads"] = model.num_key_value_heads
+    else:
+        sizes["q_lora_rank"] = model.q_lora_rank
+        sizes["kv_lora_rank + qk_rope_head_dim"] = model.kv_lora_rank + model.qk_rope_head_dim
+        sizes["num_shared_experts * moe_ffn_hidden_size"] = model.num_shared_experts * model.moe_ffn_hidden_size
+    sizes["the padded vocabulary"] = model.padded_vocab_size
     yield from _divides("layout.tensor_parallel", layout.tensor_parallel, sizes)
 
 
 def _check_experts(model: ModelConfig, layout: LayoutConfig) -> Iterator[Mistake]:
     ep, etp = layout.expert_parallel, layout.expert_tensor_parallel
+    if model.is_dense:
+        for key in ("expert_parallel", "expert_tensor_parallel"):
+            if getattr(layout, key) > 1:
+                yield Mistake(f"layout.{key}", f'model.architecture="{model.architecture}" has no experts to spread; '
+                                               "use 1")
+        return
     ranks = layout.tensor_parallel * layout.context_parallel * layout.data_parallel
     if model.num_experts % ep:
         fits = _values(lambda n: model.num_experts % n == 0 and ranks % (n * etp) == 0, model.num_experts)

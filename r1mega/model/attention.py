@@ -25,7 +25,8 @@ class CausalAttention(MegatronModule):
         self, query_THD: torch.Tensor, key_THD: torch.Tensor, value_THD: torch.Tensor,
         attention_mask: torch.Tensor | None, packed_seq_params: Pack | None = None, **kwargs: Any,
     ) -> torch.Tensor:
-        """T packed tokens, H heads of this rank, D key width; returns [T, H, D]."""
+        """T packed tokens, H heads of this rank (of keys and values also a divisor of it), D key width; returns
+        [T, H, D]."""
         if packed_seq_params is None:
             raise ValueError("the policy takes packed sequences only; give it a Pack")
         qkv = (query_THD, key_THD, value_THD)
@@ -40,7 +41,9 @@ class CausalAttention(MegatronModule):
         return torch.cat(pieces)
 
     def _attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.softmax_scale)
+        shared = q.shape[1] != k.shape[1]  # a key head by several query heads
+        return F.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=self.softmax_scale, enable_gqa=shared)
 
 
 class RMSNorm(torch.nn.Module):

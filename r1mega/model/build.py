@@ -6,6 +6,7 @@ from r1mega_kernels.backend import backend
 from r1mega.config import ModelConfig, UserError
 from r1mega.model.initialize import initialize
 from r1mega.model.policy import Policy
+from r1mega.model.rotary import llama3_frequencies
 from r1mega.model.router import Router
 from r1mega.model.settings import PolicySettings
 from r1mega.model.specs import block_spec, mtp_spec
@@ -30,7 +31,11 @@ def build_policy(
             max_sequence_length=model.max_context, mtp_block_spec=mtp_spec(config, vp_stage), vp_stage=vp_stage,
             pre_process=parallel_state.is_pipeline_first_stage(**where),
             post_process=parallel_state.is_pipeline_last_stage(**where),
-            position_embedding_type="rope", pg_collection=groups.pg)
+            position_embedding_type="rope", rotary_base=model.rope_theta,
+            share_embeddings_and_output_weights=model.tied_embeddings, pg_collection=groups.pg)
+        if model.llama3_rope is not None:
+            rotary = chunk.rotary_pos_emb
+            rotary.inv_freq = llama3_frequencies(rotary.inv_freq, model.llama3_rope)
         chunk.true_vocab_size = model.vocab_size
         chunk.head = settings.head
         chunk.scalar_head = None

@@ -2,9 +2,9 @@
 
 Pure arithmetic on `ModelConfig`: nothing is allocated and torch is not imported.
 
-What is counted is what DeepSeek's files hold: every weight once, the selection bias of each router included (a buffer
-in Megatron and in transformers, a tensor in the files), rows that only pad the vocabulary excluded. The copies of the
-embedding and of the head that the published files repeat under the MTP layer are not parameters of their own.
+What is counted is what the published files hold: every weight once, the selection bias of each router included (a
+buffer in Megatron and in transformers, a tensor in the files), rows that only pad the vocabulary excluded. The copies
+of the embedding and of the head that DeepSeek's files repeat under the MTP layer are not parameters of their own.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,9 @@ class ParameterCounts:
 
     embedding: int
     head: int
+    """0 where the embedding is the head."""
     attention: int
-    """MLA projections and the two norms of its latents."""
+    """MLA projections and the two norms of its latents; of a dense student, projections and biases."""
     dense_ffn: int
     routed_experts: int
     shared_experts: int
@@ -42,9 +43,10 @@ class ParameterCounts:
 
     @property
     def active(self) -> int:
-        """What one token is multiplied with in the main model: all but the embedding, which is a look-up, and the
-        experts it is not sent to. DeepSeek-V3's published 36.6B (README_WEIGHTS.md beside its weights)."""
-        return self.main - self.embedding - self.idle_experts
+        """What one token is multiplied with in the main model: all but the embedding, which is a look-up (unless it is
+        the head), and the experts it is not sent to. DeepSeek-V3's published 36.6B (README_WEIGHTS.md beside its
+        weights)."""
+        return self.main - self.idle_experts - (self.embedding if self.head else 0)
 
     @property
     def total(self) -> int:
@@ -67,13 +69,27 @@ class ParameterCounts:
 
 
 def _attention(m: ModelConfig) -> int:
-    """Weights of one MLA block (arXiv 2412.19437, equations 1-11), its latent norms included."""
+    """Weights of one attention block, norms of latents (arXiv 2412.19437, equations 1-11) and biases included."""
+    if m.is_dense:
+        return _projections(m) + (_qkv_rows(m) if m.qkv_bias else 0)
+    return _projections(m) + m.q_lora_rank + m.kv_lora_rank
+
+
+def _qkv_rows(m: ModelConfig) -> int:
+    """Rows of the projections to queries, keys and values of a dense student."""
+    return (m.num_attention_heads + 2 * m.num_key_value_heads) * m.head_dim
+
+
+def _projections(m: ModelConfig) -> int:
+    """Matrices of one attention block."""
+    if m.is_dense:
+        return m.hidden_size * (_qkv_rows(m) + m.num_attention_heads * m.head_dim)
     qk_head_dim = m.qk_nope_head_dim + m.qk_rope_head_dim
     down = m.hidden_size * (m.q_lora_rank + m.kv_lora_rank + m.qk_rope_head_dim)
     up_q = m.q_lora_rank * m.num_attention_heads * qk_head_dim
     up_kv = m.kv_lora_rank * m.num_attention_heads * (m.qk_nope_head_dim + m.v_head_dim)
     out = m.num_attention_heads * m.v_head_dim * m.hidden_size
-    return down + up_q + up_kv + out + m.q_lora_rank + m.kv_lora_rank
+    return down + up_q + up_kv + out
 
 
 def _dense_ffn(m: ModelConfig) -> int:
@@ -107,6 +123,11 @@ def count_parameters(model: ModelConfig) -> ParameterCounts:
     """Exact counts of every part; see `ParameterCounts` for what each holds."""
     m = model
     vocabulary = m.vocab_size * m.hidden_size
+    if m.is_dense:
+        return ParameterCounts(
+            embedding=vocabulary, head=0 if m.tied_embeddings else vocabulary, attention=m.num_layers * _attention(m),
+            dense_ffn=m.num_layers * _dense_ffn(m), norms=(2 * m.num_layers + 1) * m.hidden_size,
+            routed_experts=0, shared_experts=0, routers=0, mtp=0, mtp_experts=0, idle_experts=0)
     return ParameterCounts(
         embedding=vocabulary,
         head=vocabulary,
@@ -124,15 +145,15 @@ def count_parameters(model: ModelConfig) -> ParameterCounts:
 
 def padding_parameters(model: ModelConfig) -> int:
     """Rows that a built model holds beyond `count_parameters(model).total`: padding of embedding and head."""
-    return 2 * (model.padded_vocab_size - model.vocab_size) * model.hidden_size
+    return (1 if model.tied_embeddings else 2) * (model.padded_vocab_size - model.vocab_size) * model.hidden_size
 
 
 def _layer_flops(m: ModelConfig, context: int, ffn_weights: int) -> float:
     """One layer, a token: two operations a weight, and causal attention over the (context + 1) / 2 positions that a
     token sees on average."""
-    projections = _attention(m) - m.q_lora_rank - m.kv_lora_rank
-    per_position = m.num_attention_heads * (m.qk_nope_head_dim + m.qk_rope_head_dim + m.v_head_dim)
-    return 2 * (projections + ffn_weights) + 2 * per_position * (context + 1) / 2
+    qk_and_v = 2 * m.head_dim if m.is_dense else m.qk_nope_head_dim + m.qk_rope_head_dim + m.v_head_dim
+    per_position = m.num_attention_heads * qk_and_v
+    return 2 * (_projections(m) + ffn_weights) + 2 * per_position * (context + 1) / 2
 
 
 def forward_flops_per_token(model: ModelConfig, context: int, *, mtp: bool = True) -> float:
@@ -147,6 +168,8 @@ def forward_flops_per_token(model: ModelConfig, context: int, *, mtp: bool = Tru
     """
     m = model
     head = m.vocab_size * m.hidden_size
+    if m.is_dense:
+        return m.num_layers * _layer_flops(m, context, _dense_ffn(m)) + 2 * head
     moe_ffn = (m.num_experts * m.hidden_size
                + (m.num_experts_per_token + m.num_shared_experts) * _expert(m))
     dense_layer, moe_layer = (_layer_flops(m, context, ffn) for ffn in (_dense_ffn(m), moe_ffn))

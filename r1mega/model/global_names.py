@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.distributed import ProcessGroup
 
+from r1mega.model.weight import EMBEDDING, HEAD
 from r1mega.parallel import Groups
 
 LAYER = re.compile(r"^(decoder|mtp)\.layers\.(\d+)\.")
@@ -39,7 +40,7 @@ class LocalWeight:
 def local_weights(chunks: Sequence[torch.nn.Module], groups: Groups) -> Iterator[LocalWeight]:
     """Everything that makes up the policy on this rank: parameters, then selection biases, chunk by chunk.
 
-    Under a pipeline the embedding may stand on the MTP's stage too; both carry the same name.
+    Under a pipeline the embedding may stand on the MTP's stage too, or be the head of the last; all carry its name.
     """
     for chunk in chunks:
         for name, tensor in [*chunk.named_parameters(), *chunk.named_buffers()]:
@@ -48,6 +49,8 @@ def local_weights(chunks: Sequence[torch.nn.Module], groups: Groups) -> Iterator
 
 
 def _locate(chunk: torch.nn.Module, name: str, tensor: torch.Tensor, groups: Groups) -> LocalWeight:
+    if name == HEAD and chunk.share_embeddings_and_output_weights:
+        name = EMBEDDING
     layer = LAYER.match(name)
     if layer and layer[1] == "decoder":
         number = chunk.decoder.layers[int(layer[2])].layer_number - 1

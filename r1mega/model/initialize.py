@@ -12,9 +12,9 @@ from r1mega.parallel import Groups
 
 @torch.no_grad()
 def initialize(chunks: Sequence[torch.nn.Module], model: ModelConfig, groups: Groups, seed: int) -> None:
-    """Normal(0, init_std) for matrices, ones for norms, zeros for selection biases (arXiv 2412.19437, section 4.2)."""
+    """Normal(0, init_std) for matrices, ones for norms, zeros for biases (arXiv 2412.19437, section 4.2)."""
     for weight in local_weights(chunks, groups):
-        if weight.name.endswith("expert_bias"):
+        if weight.name.endswith("bias"):
             weight.tensor.zero_()
         elif weight.tensor.dim() == 1:
             weight.tensor.fill_(1.0)

@@ -1,61 +1,27 @@
-"""One table of weight names, read both ways: Megatron's GPTModel and the published DeepSeek-V3 files.
+"""One table of weight names, read both ways: Megatron's GPTModel and the published files.
 
 Megatron's names are those of the local (not Transformer Engine) layer specs, with global indices of layers and
-experts (`global_names.py` makes them from what a rank holds). The other side is the layout of
-the Hugging Face repositories deepseek-ai/DeepSeek-V3 and -R1, in which the MTP module is one more layer after the
-last, with copies of the embedding and the head that it shares with the main model.
+experts (`global_names.py` makes them from what a rank holds). The other side is the layout of the Hugging Face
+repositories: deepseek-ai/DeepSeek-V3 and -R1 (here), in which the MTP module is one more layer after the last, with
+copies of the embedding and the head that it shares with the main model; Qwen2 and Llama (`dense_names.py`).
 
 Torch-free: shapes come from `ModelConfig`, so a folder of files can be checked before anything is built.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 
 from r1mega.config import ModelConfig
-
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Weight:
-    """One parameter (or the selection bias, a buffer) of the whole model."""
-
-    megatron: str
-    files: MappingProxyType[str, Shape]
-    """Tensors of the files that it is made of, stacked along the rows in this order. Shapes as in the files."""
-
-    @property
-    def file_rows(self) -> int:
-        """Rows of all parts together, without padding."""
-        return sum(shape[0] for shape in self.files.values())
-
-    @property
-    def is_vocabulary(self) -> bool:
-        """Whether the rows are tokens, so that Megatron's side has padding rows at the end."""
-        return self.megatron in (EMBEDDING, HEAD)
-
-    @property
-    def is_selection_bias(self) -> bool:
-        """Always fp32, in the files and in Megatron."""
-        return self.megatron.endswith("router.expert_bias")
-
-
-EMBEDDING = "embedding.word_embeddings.weight"
-HEAD = "output_layer.weight"
-
-
-def _weight(megatron: str, files: dict[str, Shape]) -> Weight:
-    return Weight(megatron, MappingProxyType(files))
+from r1mega.model.dense_names import dense_weights
+from r1mega.model.weight import EMBEDDING, HEAD, Shape, Weight, gated_ffn, under, weight_of
 
 
 def _outside_layers(m: ModelConfig) -> list[Weight]:
     vocabulary = (m.vocab_size, m.hidden_size)
     return [
-        _weight(EMBEDDING, {"model.embed_tokens.weight": vocabulary}),
-        _weight("decoder.final_layernorm.weight", {"model.norm.weight": (m.hidden_size,)}),
-        _weight(HEAD, {"lm_head.weight": vocabulary}),
+        weight_of(EMBEDDING, {"model.embed_tokens.weight": vocabulary}),
+        weight_of("decoder.final_layernorm.weight", {"model.norm.weight": (m.hidden_size,)}),
+        weight_of(HEAD, {"lm_head.weight": vocabulary}),
     ]
 
 
@@ -76,28 +42,19 @@ def _attention(m: ModelConfig) -> list[Weight]:
         ("self_attention.linear_proj", "self_attn.o_proj", (h, heads * m.v_head_dim)),
         ("pre_mlp_layernorm", "post_attention_layernorm", (h,)),
     ]
-    return [_weight(f"{ours}.weight", {f"{theirs}.weight": shape}) for ours, theirs, shape in table]
-
-
-def _gated_ffn(ours: str, theirs: str, hidden: int, width: int) -> list[Weight]:
-    """fc1 is the gate above the up projection."""
-    return [
-        _weight(f"{ours}.linear_fc1.weight", {f"{theirs}.gate_proj.weight": (width, hidden),
-                                              f"{theirs}.up_proj.weight": (width, hidden)}),
-        _weight(f"{ours}.linear_fc2.weight", {f"{theirs}.down_proj.weight": (hidden, width)}),
-    ]
+    return [weight_of(f"{ours}.weight", {f"{theirs}.weight": shape}) for ours, theirs, shape in table]
 
 
 def _experts(m: ModelConfig) -> list[Weight]:
     h, width = m.hidden_size, m.moe_ffn_hidden_size
     weights = [
-        _weight("mlp.router.weight", {"mlp.gate.weight": (m.num_experts, h)}),
-        _weight("mlp.router.expert_bias", {"mlp.gate.e_score_correction_bias": (m.num_experts,)}),
+        weight_of("mlp.router.weight", {"mlp.gate.weight": (m.num_experts, h)}),
+        weight_of("mlp.router.expert_bias", {"mlp.gate.e_score_correction_bias": (m.num_experts,)}),
     ]
     for expert in range(m.num_experts):
-        weights += _gated_ffn(f"mlp.experts.local_experts.{expert}", f"mlp.experts.{expert}", h, width)
+        weights += gated_ffn(f"mlp.experts.local_experts.{expert}", f"mlp.experts.{expert}", h, width)
     if m.num_shared_experts:
-        weights += _gated_ffn("mlp.shared_experts", "mlp.shared_experts", h, m.num_shared_experts * width)
+        weights += gated_ffn("mlp.shared_experts", "mlp.shared_experts", h, m.num_shared_experts * width)
     return weights
 
 
@@ -107,31 +64,29 @@ def _around_mtp_layer(m: ModelConfig) -> list[Weight]:
     transformers' MtpLayer read them; equation 21 of the report writes the two the other way round."""
     h = m.hidden_size
     return [
-        _weight("enorm.weight", {"enorm.weight": (h,)}),
-        _weight("hnorm.weight", {"hnorm.weight": (h,)}),
-        _weight("eh_proj.weight", {"eh_proj.weight": (h, 2 * h)}),
-        _weight("final_layernorm.weight", {"shared_head.norm.weight": (h,)}),
+        weight_of("enorm.weight", {"enorm.weight": (h,)}),
+        weight_of("hnorm.weight", {"hnorm.weight": (h,)}),
+        weight_of("eh_proj.weight", {"eh_proj.weight": (h, 2 * h)}),
+        weight_of("final_layernorm.weight", {"shared_head.norm.weight": (h,)}),
     ]
 
 
-def _under(ours: str, theirs: str, weights: list[Weight]) -> Iterator[Weight]:
-    for weight in weights:
-        yield _weight(ours + weight.megatron, {theirs + name: shape for name, shape in weight.files.items()})
-
-
 def _all_weights(m: ModelConfig) -> Iterator[Weight]:
+    if m.is_dense:
+        yield from dense_weights(m)
+        return
     yield from _outside_layers(m)
-    dense = _attention(m) + _gated_ffn("mlp", "mlp", m.hidden_size, m.ffn_hidden_size)
+    dense = _attention(m) + gated_ffn("mlp", "mlp", m.hidden_size, m.ffn_hidden_size)
     sparse = _attention(m) + _experts(m)
     for layer in range(m.num_layers):
         kind = dense if layer < m.num_dense_layers else sparse
-        yield from _under(f"decoder.layers.{layer}.", f"model.layers.{layer}.", kind)
+        yield from under(f"decoder.layers.{layer}.", f"model.layers.{layer}.", kind)
     for layer in range(m.num_mtp_layers):
         theirs = f"model.layers.{m.num_layers + layer}."
-        yield from _under(f"mtp.layers.{layer}.", theirs, _around_mtp_layer(m))
+        yield from under(f"mtp.layers.{layer}.", theirs, _around_mtp_layer(m))
         # the kind of the last trunk layer: Megatron builds it so, and DeepSeek-V3's is sparse
         last = dense if m.num_dense_layers == m.num_layers else sparse
-        yield from _under(f"mtp.layers.{layer}.mtp_model_layer.", theirs, last)
+        yield from under(f"mtp.layers.{layer}.mtp_model_layer.", theirs, last)
 
 
 class NameTable:
@@ -143,11 +98,19 @@ class NameTable:
 
     @cached_property
     def copies(self) -> dict[str, str]:
-        """Tensors that the files hold twice: name of the copy under the MTP layer -> name of the original."""
+        """Tensors that files may hold twice: name of the copy (under the MTP layer, or the head of a model whose
+        embedding is its head) -> name of the original."""
+        if self.model.tied_embeddings:
+            return {"lm_head.weight": "model.embed_tokens.weight"}
         layers = range(self.model.num_layers, self.model.num_layers + self.model.num_mtp_layers)
         pairs = (("embed_tokens.weight", "model.embed_tokens.weight"),
                  ("shared_head.head.weight", "lm_head.weight"))
         return {f"model.layers.{layer}.{copy}": original for layer in layers for copy, original in pairs}
+
+    @property
+    def written_copies(self) -> dict[str, str]:
+        """Those of `copies` that published files do hold."""
+        return {} if self.model.tied_embeddings else self.copies
 
     def file_shapes(self) -> dict[str, Shape]:
         """Every tensor that a complete folder of files holds, but for the copies, and its shape."""

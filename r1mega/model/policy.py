@@ -34,6 +34,19 @@ class Policy(GPTModel):
     head: HeadConfig = HeadConfig()
     scalar_head: torch.nn.Module | None  # a reward model's, which scores sequences (see `add_scalar_head`)
 
+    @property
+    def head_weight(self) -> torch.Tensor:
+        """[V, H], this rank's rows, on the last stage; the embedding's where the two are one and stand on one stage."""
+        weight = self.output_layer.weight
+        return self.shared_embedding_or_output_weight() if weight is None else weight
+
+    def rope_tables(self, length: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos and sin [length, F] of positions 0.. length - 1, for sampling; only on a stage that has layers."""
+        if self.config.multi_latent_attention:
+            return self.decoder.layers[0].self_attention.rope_tables(length, dtype)
+        angles = self.rotary_pos_emb(length, packed_seq=True)[:, 0, 0, : self.config.kv_channels // 2]
+        return angles.cos().to(dtype), angles.sin().to(dtype)
+
     def forward(self, batch: PackedBatch, temperature: float = 1.0, loss: PolicyLoss | None = None) -> torch.Tensor:
         """Run this stage on one pack.
 
@@ -44,11 +57,12 @@ class Policy(GPTModel):
         """
         pack = Pack.of(batch.cu_seqlens, batch.num_sequences)
         token_ids_1T = batch.token_ids[None]
-        # Embedding and position tables; MLA makes its own rotary tables, so the positions are never looked at.
-        decoder_input, *_ = self._preprocess(
+        # Embedding and rotary table by position, None with MLA, which makes its own; position_ids are never looked at.
+        decoder_input, rotary, *_ = self._preprocess(
             input_ids=token_ids_1T, position_ids=torch.zeros_like(token_ids_1T), packed_seq_params=pack)
         hidden_T1H = self.decoder(
-            hidden_states=decoder_input, attention_mask=None, packed_seq_params=pack)
+            hidden_states=decoder_input, attention_mask=None, packed_seq_params=pack,
+            rotary_pos_emb=None if rotary is None else rotary[pack.positions])
         if not self.post_process:
             return hidden_T1H
         if self.scalar_head is not None:

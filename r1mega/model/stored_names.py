@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 
 from r1mega.config import ModelConfig
-from r1mega.model.names import Weight
-from r1mega.model.specs import DENSE_STORED_NAMES, STORED_NAMES
+from r1mega.model.specs import DENSE_STORED_NAMES, GROUPED_STORED_NAMES, STORED_NAMES
+from r1mega.model.weight import Weight
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,10 @@ def stored_place(weight: Weight, model: ModelConfig) -> Place:
     expert = re.search(r"\.local_experts\.(\d+)\.", name)
     if expert:
         name = f"{name[:expert.start()]}.experts.{name[expert.end():]}"
-    renamed = STORED_NAMES | (DENSE_STORED_NAMES if _is_dense(name, model) else {})
+    if model.is_dense:
+        renamed = GROUPED_STORED_NAMES
+    else:
+        renamed = STORED_NAMES | (DENSE_STORED_NAMES if _is_dense(name, model) else {})
     for local, stored in renamed.items():
         if name.endswith("." + local):
             name = name.removesuffix(local) + stored

@@ -80,7 +80,7 @@ def experts_fit(config: ModelConfig, groups: Groups, element_size: int, budget: 
     """Whether copies of the routed experts of one pipeline rank's layers stay within `budget` bytes; the same on all
     ranks. A rank that holds all of them whole makes none; one that gathers them copies its own as well.
     """
-    if groups.ep.size() * groups.expt_tp.size() == 1:
+    if config.num_moe_layers == 0 or groups.ep.size() * groups.expt_tp.size() == 1:
         return True
     one = 3 * config.hidden_size * config.moe_ffn_hidden_size * element_size
     layers = -(-config.num_moe_layers // groups.pp.size())

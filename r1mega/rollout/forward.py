@@ -1,4 +1,5 @@
-"""The policy's forward pass while sampling: the training weights, a cache of latents, and nothing else.
+"""The policy's forward pass while sampling: the training weights, a cache of latents (of keys and values in a dense
+student), and nothing else.
 
 Walks over the modules of Megatron's GPTModel itself. That leaves out the multi-token prediction layers, the
 token exchange between experts, and the hooks that only training needs; the order of operations is the
@@ -17,18 +18,20 @@ from r1mega_kernels.gemm import project
 from torch import Tensor, nn
 
 from r1mega.config import ModelConfig
+from r1mega.model.grouped_attention import GroupedAttention
 from r1mega.model.latent_attention import DecodeStep, LatentAttention
 from r1mega.parallel import Groups
 from r1mega.rollout.experts import DispatchedExperts, build_ffn
 
-Attend = Callable[[int, LatentAttention, Tensor], Tensor]
+Attention = LatentAttention | GroupedAttention
+Attend = Callable[[int, Attention, Tensor], Tensor]
 
 
 class _Layer:
     """One transformer layer, pre-norm with two residuals."""
 
     def __init__(self, layer: nn.Module, groups: Groups, local_experts: bool) -> None:
-        self.attention: LatentAttention = layer.self_attention
+        self.attention: Attention = layer.self_attention
         self._attention_norm, self._ffn_norm = layer.input_layernorm, layer.pre_mlp_layernorm
         self._ffn = build_ffn(layer.mlp, groups, local_experts)
         self.dispatches = isinstance(self._ffn, DispatchedExperts)
@@ -65,13 +68,14 @@ class CachedForward:
         self._caches = [parameter.new_zeros(slots, capacity, layer.cache_width) for layer in attentions]
         self._positions = torch.arange(capacity, device=parameter.device)
         self._row_starts = torch.arange(slots, device=parameter.device) * capacity
-        # A stage that holds only the embedding or the head has no layers; its tables are never read.
-        nothing = parameter.new_empty(capacity, 0)
-        self._cos, self._sin = (
-            attentions[0].rope_tables(capacity, parameter.dtype) if attentions else (nothing, nothing))
+        # A rank that holds only the embedding or the head has no layers; its tables are never read.
+        self._cos = self._sin = parameter.new_empty(capacity, 0)
+        for chunk in chunks:
+            if len(chunk.decoder.layers):
+                self._cos, self._sin = chunk.rope_tables(capacity, parameter.dtype)
 
     def prefill(self, prompts: Tensor, lengths: Tensor, sources: Tensor, first_row: int) -> Tensor | None:
-        """Run U prompts and keep their latents in `len(sources)` rows from `first_row` on.
+        """Run U prompts and keep what is to be cached in `len(sources)` rows from `first_row` on.
 
         prompts [U, P] int64, padded at their ends; lengths [U] int64; sources [n] int64: which prompt each
         row gets. Returns the logits [n, W] after each row's prompt.
@@ -79,7 +83,7 @@ class CachedForward:
         prompts_u, length = prompts.shape
         rows = slice(first_row, first_row + len(sources))
 
-        def attend(index: int, attention: LatentAttention, hidden: Tensor) -> Tensor:
+        def attend(index: int, attention: Attention, hidden: Tensor) -> Tensor:
             output, latents = attention.prefill(hidden, self._cos[:length], self._sin[:length])
             self._caches[index][rows, :length] = latents.index_select(0, sources)
             return output
@@ -101,7 +105,7 @@ class CachedForward:
         step = DecodeStep(cells=self._row_starts[: len(tokens)] + positions, length=length,
                           cos=self._cos[positions], sin=self._sin[positions], mask=mask)
 
-        def attend(index: int, attention: LatentAttention, hidden: Tensor) -> Tensor:
+        def attend(index: int, attention: Attention, hidden: Tensor) -> Tensor:
             return attention.decode(hidden, self._caches[index], step)
 
         return self._run(tokens, attend, lambda hidden: hidden)
@@ -122,7 +126,7 @@ class CachedForward:
             if chunk.decoder.final_layernorm is not None:
                 hidden = chunk.decoder.final_layernorm(hidden)
             if chunk.post_process:
-                logits = project(last(hidden), chunk.output_layer.weight, chunk.head.fp32_logits)
+                logits = project(last(hidden), chunk.head_weight, chunk.head.fp32_logits)
             else:
                 self._send(hidden)
         return logits

@@ -1,4 +1,5 @@
-"""Model folders from and to Hugging Face's DeepSeek-V3 layout, a weight at a time and without building the model.
+"""Model folders from and to Hugging Face's layout (DeepSeek-V3, Qwen2, Llama), a weight at a time and without building
+the model.
 
 Both directions need memory for the largest weight (DeepSeek-V3: the embedding, under 4 GB while it is copied), not for
 the model. Importing spreads the weights over as many ranks as the layout has, whatever else the layout says.
@@ -14,8 +15,9 @@ import torch
 
 from r1mega.config import LayoutConfig, ModelConfig, UserError
 from r1mega.model.hf import FolderWriter, HfFolder, TensorPlan, hf_config, interleaving, read_hf_config
-from r1mega.model.names import NameTable, Weight
+from r1mega.model.names import NameTable
 from r1mega.model.stored_names import Place, stored_place
+from r1mega.model.weight import Weight
 from r1mega.parallel import Groups, launch, start, stop
 from r1mega.stage.tokenizer_files import token_ids, tokenizer_files
 from r1mega.training.checkpoint import read_model_config, verify_folder
@@ -119,15 +121,13 @@ class _Shards:
 
     def _shard(self, weight: Weight, place: Place, dtype: torch.dtype) -> HostShard:
         model = self.table.model
-        rope_rows = None if self.interleaved else interleaving(weight, model)
+        rope_rows = None if self.interleaved or model.is_dense else interleaving(weight, model)
         first = next(iter(weight.files.values()))
         shape = (model.padded_vocab_size if weight.is_vocabulary else weight.file_rows, *first[1:])
         data = torch.zeros(shape, dtype=dtype)
-        begin = 0
-        for name in weight.files:
+        for name, place_of_part in weight.parts(data):
             part = self.folder.read(name)
-            data[begin:begin + len(part)] = part if rope_rows is None else part[rope_rows]
-            begin += len(part)
+            place_of_part.copy_((part if rope_rows is None else part[rope_rows]).view(place_of_part.shape))
         if place.expert is None:
             return HostShard(place.key, shape, (0,) * len(shape), data)
         offset = (place.expert, *(0,) * len(shape))
@@ -187,20 +187,18 @@ def _plan(table: NameTable, index: dict[str, StoredTensor], dtype: torch.dtype |
             raise UserError(f"{WEIGHTS}/index.json: has no tensor {key}, though model.json describes a model with it")
         kept = torch.float32 if weight.is_selection_bias else dtype or index[key].torch_dtype
         plan |= {name: (kept, shape) for name, shape in weight.files.items()}
-    return plan | {copy: plan[original] for copy, original in table.copies.items()}
+    return plan | {copy: plan[original] for copy, original in table.written_copies.items()}
 
 
 def _write_tensors(
     weights: Path, index: dict[str, StoredTensor], table: NameTable, writer: FolderWriter
 ) -> None:
     reader = ShardReader(weights)
-    copy_of = {original: copy for copy, original in table.copies.items()}
+    copy_of = {original: copy for copy, original in table.written_copies.items()}
     for weight in table.weights:
         data = _read(reader, index, stored_place(weight, table.model))
-        begin = 0
-        for name, shape in weight.files.items():  # what padding follows is left behind
-            tensor = data[begin:begin + shape[0]]
-            begin += shape[0]
+        for name, part in weight.parts(data):  # what padding follows is left behind
+            tensor = part.reshape(weight.files[name])
             writer.write(name, tensor)
             if name in copy_of:
                 writer.write(copy_of[name], tensor)

@@ -5,7 +5,9 @@ A case: what is wrong, the change, and what the message must have: the key, and 
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
+MODELS = Path(__file__).parents[2] / "configs/models"
 VALID = """\
 stage = "rl"
 seed = 7
@@ -252,6 +254,23 @@ FIT = [
     _over("groups of one expert", "model.num_expert_groups", "one of 1, 2, 4", "model.num_expert_groups=8"),
     _over("odd rope", "model.qk_rope_head_dim", "use e.g. 16", "model.qk_rope_head_dim=15"),
     _over("more dense layers than layers", "model.num_dense_layers", "use 0 to 4", "model.num_dense_layers=5"),
+    _over("key of another architecture", "model.head_dim", "take it out", "model.head_dim=32"),
+    _over("V3's keys in a dense model", "model.num_dense_layers", 'only for "deepseek_v3"',
+          'model.architecture="llama"', "model.num_key_value_heads=2", "model.head_dim=32", at="tiny.toml"),
+    _line("dense model without its keys", "model.num_key_value_heads", "add it under [model]", 'extends = "tiny.toml"',
+          'architecture = "qwen2"\nvocab_size = 256\nhidden_size = 64\nnum_layers = 2\nffn_hidden_size = 64\n'
+          "num_attention_heads = 4"),
+    _line("V3 without its keys", "model.q_lora_rank", "add it under [model]", 'extends = "tiny.toml"',
+          "vocab_size = 256\nhidden_size = 64\nnum_layers = 2\nffn_hidden_size = 64\nnum_attention_heads = 4\n"
+          "num_dense_layers = 1"),
+    _over("key heads do not divide the query heads", "model.num_key_value_heads", "use one of 1, 2, 4",
+          f"model.extends={MODELS}/tiny_llama.toml", "model.num_key_value_heads=3", "layout.expert_parallel=1"),
+    _over("more ranks than key heads", "layout.tensor_parallel", "use 1 or 2",
+          f"model.extends={MODELS}/tiny_llama.toml", "layout.tensor_parallel=4", "layout.expert_parallel=1"),
+    _over("experts of a dense model", "layout.expert_parallel", "use 1", f"model.extends={MODELS}/tiny_llama.toml",
+          at="recipe.toml"),
+    _over("mixed wavelengths the wrong way round", "model.llama3_rope.high_freq_factor", "more than low_freq_factor",
+          f"model.extends={MODELS}/tiny_llama.toml", "model.llama3_rope.high_freq_factor=1.0"),
     _over("context beyond YaRN", "model.max_context", "at most 512", "model.max_context=1024"),
     _over("response longer than the context", "rollout.max_new_tokens", "at most 384", "rollout.max_new_tokens=385"),
     _over("MTP without its layer", "train.mtp", 'use "off"', "model.num_mtp_layers=0", at="recipe.toml"),

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from r1mega.config import resolve_recipe
+from r1mega.config import UserError, resolve_recipe
 from r1mega.config.schema import recipe_schema
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(path for path in CONFIGS.glob("*/*.toml") if path.parent.name not in ("models", "layouts", "suites"))
+STUDENTS = {  # file -> (its model, the paper's learning rate)
+    "qwen-1.5b": ("qwen2.5-math-1.5b", 1e-4), "qwen-7b": ("qwen2.5-math-7b", 8e-5), "qwen-14b": ("qwen2.5-14b", 7e-5),
+    "qwen-32b": ("qwen2.5-32b", 6e-5), "llama-8b": ("llama-3.1-8b", 5e-5), "llama-70b": ("llama-3.3-70b", 2e-5)}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -21,7 +24,8 @@ def test_recipe_is_valid(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("models/*.toml")), ids=lambda path: path.stem)
 def test_model_is_valid(path: Path) -> None:
-    overrides = [f"model.extends={path}", "tokenizer.vocab_size=256", "start.recipe=none"]
+    overrides = [f"model.extends={path}", "tokenizer.vocab_size=256", "start.recipe=none",
+                 f"layout.extends={CONFIGS}/layouts/cpu-1.toml"]
     assert resolve_recipe(CONFIGS / "tiny/zero.toml", overrides).recipe.model.num_layers > 0
 
 
@@ -37,6 +41,8 @@ def test_the_readme_lists_every_recipe_and_layout() -> None:
     readme = (CONFIGS / "README.md").read_text()
     for path in RECIPES:
         assert f"`{path.parent.name}/{path.name}`" in readme
+    for path in CONFIGS.glob("full/students/*.toml"):
+        assert f"`full/students/{path.name}`" in readme
     for path in CONFIGS.glob("layouts/*.toml"):
         assert f"`{path.stem}`" in readme
 
@@ -92,3 +98,27 @@ def test_the_full_recipes_that_make_data_have_the_papers_numbers(name: str) -> N
         assert config.filters.max_clutter < 1 and config.filters.min_language > 0
     read = resolve_recipe(CONFIGS / f"full/{'cold_start' if name == 'cold_start_data' else 'sft'}.toml", files=False)
     assert any(f"full-{name}/dataset/train.parquet" in path for path in read.recipe.sft.sources[0].paths)
+
+
+def test_there_is_a_recipe_for_each_of_the_six_students() -> None:
+    assert {path.stem for path in CONFIGS.glob("full/students/*.toml")} == set(STUDENTS)
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_the_students_recipes_have_the_papers_numbers(name: str) -> None:
+    """arXiv 2501.12948v2, supplement: 2-3 epochs, a cosine to a tenth of each student's own learning rate, context
+    32,768, batches of 64, on the same samples as R1."""
+    recipe = resolve_recipe(CONFIGS / f"full/students/{name}.toml", files=False).recipe
+    model, lr = STUDENTS[name]
+    assert recipe.stage == "sft" and recipe.sft.epochs in (2, 3) and recipe.sft.samples_per_step == 64
+    assert (recipe.optimizer.schedule, recipe.optimizer.lr) == ("cosine", lr)
+    assert recipe.optimizer.min_lr == pytest.approx(lr / 10)
+    assert recipe.sft.max_tokens == 32_768 <= recipe.model.max_context
+    assert [source.weight for source in recipe.sft.sources] == [3.0, 1.0] and recipe.train.steps is None
+    assert recipe.start.model == str(CONFIGS.parent / "models" / model)
+    overrides = [f"layout.extends={CONFIGS}/layouts/cpu-1.toml", f"model.extends={CONFIGS}/models/{model}.toml",
+                 "start.recipe=none"]
+    published = resolve_recipe(CONFIGS / "tiny/zero.toml", overrides).recipe.model
+    assert recipe.model == published.model_copy(update={"max_context": recipe.model.max_context})
+    with pytest.raises(UserError, match=r"has no experts to spread; use 1"):
+        resolve_recipe(CONFIGS / f"full/students/{name}.toml", ["layout.expert_parallel=2"], files=False)

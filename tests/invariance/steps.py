@@ -39,6 +39,7 @@ class Case:
     reduction: str = "per_output"
     recompute: str = "none"
     head: HeadConfig = HeadConfig()
+    model: ModelConfig = MODEL
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _train(case: Case) -> Outcome:
         steps=STEPS, precision="fp32", micro_batch_tokens=case.micro_batch_tokens, mtp=case.mtp,
         mtp_loss_weight=0.5, sequence_balance_weight=0.05, router_bias_update_rate=0.01,
         recompute=case.recompute)
-    learner = Learner(build_policy(MODEL, groups, PolicySettings.of(train, case.head), seed=1), groups,
+    learner = Learner(build_policy(case.model, groups, PolicySettings.of(train, case.head), seed=1), groups,
                       OptimizerConfig(lr=1e-3), train)
     packs = replica_packs(samples(), case.micro_batch_tokens, pad_id=0, groups=groups)
     objective = _objective(case)

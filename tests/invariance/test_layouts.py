@@ -110,7 +110,7 @@ def _distances(outcomes: tuple[Outcome, ...], expected: Outcome) -> dict[str, tu
 
 
 def _relative(values: list[float], expected: list[float]) -> float:
-    return worst([abs(a - b) / abs(b) for a, b in zip(values, expected, strict=True)])
+    return worst([abs(a - b) / abs(b) if a != b else 0.0 for a, b in zip(values, expected, strict=True)])
 
 
 @pytest.mark.parametrize("where", ["losses", "grad_norms", "gradients", "weights"])

@@ -110,14 +110,18 @@ def _pick(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def transformers_sizes(configs: list[dict[str, Any]]) -> list[int]:
-    """Parameters and selection biases of DeepseekV3ForCausalLM with these config.json fields, made on the meta
-    device. For a process that has not imported Megatron: the CPU door takes torch.device("meta") its effect."""
-    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+    """Parameters (tied ones once) and selection biases of transformers' models with these config.json fields, made on
+    the meta device. For a process that has not imported Megatron: the CPU door takes torch.device("meta") its
+    effect."""
+    import transformers
 
     sizes = []
     for fields in configs:
+        name = fields["architectures"][0]
+        config = getattr(transformers, name.replace("ForCausalLM", "Config")).from_dict(fields)
         with torch.device("meta"):
-            model = DeepseekV3ForCausalLM(DeepseekV3Config.from_dict(fields))
+            model = getattr(transformers, name)(config)
+        model.tie_weights()
         biases = [buffer for name, buffer in model.named_buffers() if name.endswith("e_score_correction_bias")]
         assert all(tensor.is_meta for tensor in biases)
         sizes.append(sum(tensor.numel() for tensor in [*model.parameters(), *biases]))

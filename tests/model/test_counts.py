@@ -1,6 +1,8 @@
 """Parameter and FLOP counts: published numbers, other people's models, and sums worked by hand."""
 
 import math
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,7 @@ from r1mega.config import LayoutConfig, ModelConfig
 from r1mega.model.counts import count_parameters, forward_flops_per_token, padding_parameters
 from r1mega.model.hf.config import hf_config
 from r1mega.model.names import NameTable
+from tests.model.dense_models import LLAMA, QWEN2
 from tests.model.hf_models import transformers_sizes
 from tests.ranks import run_ranks
 
@@ -46,26 +49,63 @@ def test_deepseek_v3_parts_are_those_worked_by_hand():
     assert counts.norms == 61 * 2 * 7168 + 7168
 
 
+STUDENTS = {  # all, as their Hugging Face pages count the files, and billions without embedding and head
+    "qwen2.5-math-1.5b": (1_543_714_304, 1.31), "qwen2.5-math-7b": (7_615_616_512, 6.53),
+    "qwen2.5-14b": (14_770_033_664, 13.21), "qwen2.5-32b": (32_763_876_352, 31.21),
+    "llama-3.1-8b": (8_030_261_248, 6.98), "llama-3.3-70b": (70_553_706_496, 68.45)}
+
+
+def published(name: str) -> ModelConfig:
+    text = (Path(__file__).parents[2] / f"configs/models/{name}.toml").read_text(encoding="utf-8")
+    return ModelConfig.model_validate(tomllib.loads(text))
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_the_students_have_their_published_sizes(name: str):
+    counts = count_parameters(published(name))
+    total, rest = STUDENTS[name]
+    assert counts.total == counts.main == counts.in_files == total
+    assert round((total - counts.embedding - counts.head) / 1e9, 2) == rest
+    assert counts.active == (total if name == "qwen2.5-math-1.5b" else total - counts.embedding)
+    assert counts.head == (0 if name == "qwen2.5-math-1.5b" else counts.embedding)
+    assert padding_parameters(published(name)) == counts.sharded_experts == 0
+
+
+def test_a_qwen2_layer_has_the_parts_worked_by_hand():
+    counts = count_parameters(published("qwen2.5-math-1.5b"))
+    # queries, keys and values of 1536 -> 1536 + 256 + 256 with as many biases, the output without
+    assert counts.attention == 28 * (1536 * 2048 + 2048 + 1536 * 1536)
+    assert counts.dense_ffn == 28 * 3 * 1536 * 8960
+    assert counts.embedding == 151_936 * 1536 and counts.norms == 57 * 1536
+
+
 def test_transformers_builds_models_of_the_same_size():
-    fields = [hf_config(model, "bfloat16") for model in (V3, SMALL)]
-    assert run_ranks(transformers_sizes, 1, fields)[0] == [count_parameters(V3).main, count_parameters(SMALL).main]
+    models = [V3, SMALL, QWEN2, LLAMA, *map(published, STUDENTS)]
+    fields = [hf_config(model, "bfloat16") for model in models]
+    assert run_ranks(transformers_sizes, 1, fields)[0] == [count_parameters(model).main for model in models]
 
 
 def test_the_policy_holds_what_is_counted():
-    assert run_ranks(policy_size, 1, SMALL)[0] == count_parameters(SMALL).total + padding_parameters(SMALL)
-    assert padding_parameters(SMALL) == 2 * 56 * 64
+    models = [SMALL, QWEN2, LLAMA]
+    assert run_ranks(policy_sizes, 1, models)[0] == [
+        count_parameters(model).total + padding_parameters(model) for model in models]
+    assert padding_parameters(SMALL) == padding_parameters(LLAMA) == 2 * 56 * 64
+    assert padding_parameters(QWEN2) == 56 * 64
 
 
-def policy_size(model: ModelConfig) -> int:
+def policy_sizes(models: list[ModelConfig]) -> list[int]:
     from r1mega.model import build_policy
     from r1mega.parallel import start
 
-    policy = build_policy(model, start(LayoutConfig()))[0]
-    biases = [buffer for name, buffer in policy.named_buffers() if name.endswith("expert_bias")]
-    return sum(tensor.numel() for tensor in [*policy.parameters(), *biases])
+    groups, sizes = start(LayoutConfig()), []
+    for model in models:
+        policy = build_policy(model, groups)[0]
+        biases = [buffer for name, buffer in policy.named_buffers() if name.endswith("expert_bias")]
+        sizes.append(sum(tensor.numel() for tensor in [*policy.parameters(), *biases]))
+    return sizes
 
 
-@pytest.mark.parametrize("model", [V3, SMALL, SMALL.model_copy(update={"num_mtp_layers": 0}),
+@pytest.mark.parametrize("model", [V3, SMALL, QWEN2, LLAMA, SMALL.model_copy(update={"num_mtp_layers": 0}),
                                    SMALL.model_copy(update={"num_dense_layers": 3})])
 def test_the_name_table_lists_as_many_elements_as_are_counted(model: ModelConfig):
     table = NameTable(model)
@@ -81,6 +121,13 @@ def test_flops_of_a_model_small_enough_to_add_up():
     head = 2 * 200 * 64
     assert forward_flops_per_token(SMALL, 9, mtp=False) == dense + 2 * sparse + head
     assert forward_flops_per_token(SMALL, 9) == dense + 3 * sparse + 2 * head + 2 * 2 * 64 * 64
+
+
+def test_flops_of_a_student_small_enough_to_add_up():
+    # 64 wide; a layer: queries, keys and values 64*(4+2+2)*12, output 48*64, FFN 3*64*96
+    layer = 2 * (6144 + 3072 + 18_432) + 2 * 4 * (12 + 12) * (9 + 1) / 2
+    assert forward_flops_per_token(QWEN2, 9) == 4 * layer + 2 * 200 * 64
+    assert forward_flops_per_token(LLAMA, 9, mtp=False) == forward_flops_per_token(QWEN2, 9)
 
 
 def test_without_attention_scores_a_forward_pass_costs_two_operations_an_active_weight():

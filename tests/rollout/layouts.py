@@ -35,6 +35,8 @@ class Case:
     top_k: int = 0
     max_new_tokens: int = 12
     engine: dict[str, Any] = field(default_factory=dict)
+    model: ModelConfig | None = None
+    """Instead of MODEL, or of YARN."""
 
 
 def requests(count: int) -> list[SampleRequest]:
@@ -59,7 +61,7 @@ def sample_all(cases: list[Case]) -> list[tuple[dict[int, Completion], dict[int,
     results = []
     for case in cases:
         groups = start(LayoutConfig(**case.layout), seed=0)
-        model = YARN if case.yarn else MODEL
+        model = case.model or (YARN if case.yarn else MODEL)
         chunks = build_policy(model, groups, seed=3)
         mine = [index for index in range(case.num_requests)
                 if (0 if case.all_to_first else index % groups.dp.size()) == groups.dp_rank]

@@ -62,7 +62,8 @@ def _memory(recipe: Recipe, num_gpus: int, gpu_bytes: int) -> Iterator[Finding]:
 
 
 def cache_bytes_per_rank(recipe: Recipe) -> int:
-    """Latents of the rollout where every slot is busy and every prompt as long as it may be; 0 without a rollout."""
+    """Latents, or keys and values, of the rollout where every slot is busy and every prompt as long as it may be; 0
+    without a rollout."""
     if recipe.stage != "rl":
         return 0
     model, rollout = recipe.model, recipe.rollout
@@ -70,8 +71,9 @@ def cache_bytes_per_rank(recipe: Recipe) -> int:
     positions = min(recipe.data.max_prompt_tokens + rollout.max_new_tokens, model.max_context)
     element = 2 if recipe.train.precision == "bf16" else 4
     layers = -(-(model.num_layers + model.num_mtp_layers) // recipe.layout.pipeline_parallel)  # MTP counts as a layer
+    ranks = recipe.layout.tensor_parallel if model.is_dense else 1  # heads are spread over them, latents are not
     return (min(layers, model.num_layers) * min(rollout.slots, requests) * positions
-            * (model.kv_lora_rank + model.qk_rope_head_dim) * element)
+            * model.cached_per_token // ranks * element)
 
 
 def state_bytes_per_rank(recipe: Recipe) -> int:

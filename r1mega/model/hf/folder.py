@@ -9,7 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from r1mega.config import UserError
-from r1mega.model.names import NameTable, Shape
+from r1mega.model.names import NameTable
+from r1mega.model.weight import Shape
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -150,13 +151,15 @@ class HfFolder:
         return layer is not None and table.model.num_mtp_layers == 0 and int(layer[1]) >= table.model.num_layers
 
     def check_copies(self, table: NameTable, rows_at_once: int = 4096) -> None:
-        """That the embedding and head under the MTP layer are those of the trunk, which Megatron shares. Raises
-        UserError. Reads a piece at a time."""
+        """That copies (embedding and head under the MTP layer, the head of tied embeddings) equal their originals,
+        since Megatron shares them. Raises UserError. Reads a piece at a time."""
         for copy, original in table.copies.items():
             if copy not in self._file_of:
                 continue
             for begin in range(0, self.shape(copy)[0], rows_at_once):
                 ours, theirs = (self.read(name, begin, begin + rows_at_once) for name in (original, copy))
                 if not torch.equal(ours, theirs):
-                    raise UserError(f"{self.file_of(copy)}: tensor {copy} differs from {original}; the MTP layer "
-                                    "shares it with the trunk, so they must be equal")
+                    why = ("tie_word_embeddings says they are one" if table.model.tied_embeddings
+                           else "the MTP layer shares it with the trunk")
+                    raise UserError(f"{self.file_of(copy)}: tensor {copy} differs from {original}; {why}, so they must "
+                                    "be equal")

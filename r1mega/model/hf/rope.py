@@ -3,7 +3,7 @@
 import torch
 
 from r1mega.config import ModelConfig
-from r1mega.model.names import Weight
+from r1mega.model.weight import Weight
 
 
 def interleaving(weight: Weight, model: ModelConfig) -> torch.Tensor | None:

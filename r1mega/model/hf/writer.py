@@ -10,7 +10,8 @@ from typing import BinaryIO
 import torch
 
 from r1mega.model.hf.folder import INDEX_FILE, SINGLE_FILE
-from r1mega.model.names import NameTable, Shape
+from r1mega.model.names import NameTable
+from r1mega.model.weight import Shape
 
 CODES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 ALIGNMENT = 8  # of the first tensor; within a file, tensors of wide types come first, so that all are aligned
@@ -24,7 +25,7 @@ def plan_tensors(table: NameTable, dtype: torch.dtype) -> dict[str, tuple[torch.
     for weight in table.weights:
         for name, shape in weight.files.items():
             plan[name] = (torch.float32 if weight.is_selection_bias else dtype, shape)
-    return plan | {copy: plan[original] for copy, original in table.copies.items()}
+    return plan | {copy: plan[original] for copy, original in table.written_copies.items()}
 
 
 class _File:
