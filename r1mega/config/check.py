@@ -41,10 +41,12 @@ def check_recipe(recipe: Recipe) -> Iterator[Mistake]:
 
 def check_files(recipe: Recipe) -> Iterator[Mistake]:
     """Yield a Mistake for every file or folder the recipe names that is not there."""
-    if recipe.start.model is not None and not Path(recipe.start.model, "model.json").is_file():
-        there = "has no model.json" if Path(recipe.start.model).is_dir() else "is not there"
-        yield Mistake("start.model", f"the folder {there}; name a model folder (`r1mega import` makes one) or a run's "
-                                     "checkpoints/step-N")
+    teacher = recipe.sft.teacher if recipe.sft is not None else None
+    for key, folder in (("start.model", recipe.start.model), ("sft.teacher.model", teacher and teacher.model)):
+        if folder is not None and not Path(folder, "model.json").is_file():
+            there = "has no model.json" if Path(folder).is_dir() else "is not there"
+            yield Mistake(key, f"the folder {there}; name a model folder (`r1mega import` makes one) or a run's "
+                               "checkpoints/step-N")
     for index, source in enumerate(recipe.data.sources):
         if isinstance(source, FilesSource):
             for number, path in enumerate(source.paths):

@@ -51,6 +51,20 @@ class SampleSet(_SampleSource):
 SampleSource = Annotated[SampleFiles | SampleSet, Field(discriminator="kind")]
 
 
+class TeacherConfig(Section):
+    """Logit distillation: the student also learns a finished model's distribution (arXiv 1503.02531, section 2).
+
+    The loss of a response token is (1 - coef) x cross-entropy + coef x temperature^2 x KL(teacher || student), both
+    distributions over the whole vocabulary and at the temperature. The paper's own students have no teacher: they
+    learn R1's samples.
+    """
+
+    model: Annotated[str, RelativePath()]
+    """A model folder or a checkpoint of a run, of any architecture, with the student's tokenizer."""
+    coef: float = Field(0.5, gt=0, le=1)
+    temperature: float = Field(1.0, gt=0)
+
+
 class SftConfig(Section):
     """Defaults are the paper's (arXiv 2501.12948, supplement): 2-3 epochs, batches of 128."""
 
@@ -65,6 +79,7 @@ class SftConfig(Section):
     overlong: Literal["error", "drop"] = "error"
     heldout_questions: Literal["error", "drop"] = "error"
     """What becomes of a sample that asks one of data's held-out problems."""
+    teacher: TeacherConfig | None = None
 
     @model_validator(mode="after")
     def _sources_fit_each_other(self) -> "SftConfig":

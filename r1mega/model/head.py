@@ -19,6 +19,7 @@ from r1mega_kernels import (
 from torch import Tensor, nn
 
 from r1mega.config.head import HeadConfig
+from r1mega.model.distillation import Teaching, distillation_loss
 
 IGNORED = -100  # the target of a token that does not count
 
@@ -47,10 +48,13 @@ class Head:
             hidden_S1H[:, 0], self.weight_VH, targets_T, self.options, main_grad=self._main_grad(self.weight_VH))
 
     def loss(
-        self, hidden_S1H: Tensor, targets_T: Tensor, token_loss: TokenLoss, weight_VH: Tensor | None = None
+        self, hidden_S1H: Tensor, targets_T: Tensor, token_loss: TokenLoss | Teaching, weight_VH: Tensor | None = None
     ) -> LossTokens:
         """`token_loss` of every target but the ignored. `weight_VH` replaces the head's own (detached, say)."""
         weight_VH = self.weight_VH if weight_VH is None else weight_VH
+        if isinstance(token_loss, Teaching):  # always in chunks and in plain PyTorch
+            return distillation_loss(
+                hidden_S1H[:, 0], weight_VH, targets_T, token_loss, self.options, main_grad=self._main_grad(weight_VH))
         if self.whole:
             logits_TV = self._logits(hidden_S1H, weight_VH)
             return logits_loss(logits_TV, targets_T, token_loss, self.options, inplace=True)

@@ -7,6 +7,7 @@ from megatron.core.models.gpt import GPTModel
 from r1mega_kernels import TokenLoss
 
 from r1mega.config.head import HeadConfig
+from r1mega.model.distillation import Teaching
 from r1mega.model.head import IGNORED, Head
 from r1mega.model.pack import Pack
 from r1mega.record import PackedBatch
@@ -18,7 +19,7 @@ LOSS, MTP_LOSS, MTP_LOG_PROBS, RECORDS = 2, 3, 4, 5  # more of them where a loss
 class PolicyLoss(Protocol):
     """What is minimised, as losses of tokens; the gradient is that of their sum."""
 
-    def of_targets(self, batch: PackedBatch) -> TokenLoss: ...
+    def of_targets(self, batch: PackedBatch) -> TokenLoss | Teaching: ...
 
     def of_mtp_targets(self, batch: PackedBatch) -> TokenLoss: ...
 
@@ -32,6 +33,8 @@ class Policy(GPTModel):
     true_vocab_size: int
     mtp_mode: str = "off"
     head: HeadConfig = HeadConfig()
+    gives_hidden_states: bool = False
+    """Instead of anything of its head's, as a teacher does."""
     scalar_head: torch.nn.Module | None  # a reward model's, which scores sequences (see `add_scalar_head`)
 
     @property
@@ -53,7 +56,8 @@ class Policy(GPTModel):
         On the last stage, returns fp32 [rows, T]: log p(targets) and entropy at the temperature; with a `loss` also its
         share at each token, that of the MTP layer, log p of the token after the target by that layer (zeros if MTP is
         off), and what the loss records. Only the two losses carry a gradient then, which is made here, so that they
-        have to be summed up. All is 0 where `batch.loss_mask` is. On other stages, the hidden states for the next one.
+        have to be summed up. All is 0 where `batch.loss_mask` is. On other stages, the hidden states for the next one;
+        on the last one, too, if it `gives_hidden_states` (this rank's rows, with sequence parallelism).
         """
         pack = Pack.of(batch.cu_seqlens, batch.num_sequences)
         token_ids_1T = batch.token_ids[None]
@@ -63,7 +67,7 @@ class Policy(GPTModel):
         hidden_T1H = self.decoder(
             hidden_states=decoder_input, attention_mask=None, packed_seq_params=pack,
             rotary_pos_emb=None if rotary is None else rotary[pack.positions])
-        if not self.post_process:
+        if not self.post_process or self.gives_hidden_states:
             return hidden_T1H
         if self.scalar_head is not None:
             return self.scalar_head(hidden_T1H, batch, self, loss)

@@ -38,6 +38,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
         "judgements met", "percent",
         "share of the step's pairs whose chosen reply scored higher, or of replies on the right side of 0"),
     "preference_margin": Metric("margin", "number", "how far the chosen reply scored above the rejected one, mean"),
+    "teacher_kl": Metric("teacher's KL", "small", "KL(teacher || student) at sft.teacher.temperature, a token's mean"),
     "mtp_loss": Metric("MTP loss", "number", "loss of the multi-token-prediction layer, before its weight"),
     "grad_norm": Metric("gradient norm", "number", "norm of the gradient before clipping"),
     "lr": Metric("learning rate", "small", "learning rate"),

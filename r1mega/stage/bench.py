@@ -66,6 +66,7 @@ class Bench:
     log: RunLog | None
     progress: Progress = field(default_factory=Progress)
     stop_asked: bool = False
+    teacher: Any = None  # of stage sft, where the recipe has one
     _waited: float = 0.0  # seconds the loop stood still for the checkpoint after the step before
 
     def update(self, packs: Sequence[PackedBatch], objective: Any, total_updates: int) -> StepResult:

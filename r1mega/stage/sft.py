@@ -11,11 +11,13 @@ from r1mega_kernels import CrossEntropy
 from torch import Tensor
 
 from r1mega.data.sft_store import LABEL
+from r1mega.model.distillation import Teaching
 from r1mega.record import PackedBatch, TrainSample
 from r1mega.stage.bench import Bench
 from r1mega.stage.evaluate import Evaluator
 from r1mega.stage.packs import replica_packs
 from r1mega.stage.sft_data import describe, mix_of
+from r1mega.stage.teacher import Lesson, load_teacher
 from r1mega.training.learner import score_packs
 
 
@@ -23,6 +25,7 @@ def sft(bench: Bench) -> None:
     """Run the stage to its last step, or until asked to stop."""
     mix, store = mix_of(bench.recipe, bench.prepared.samples), bench.prepared.samples
     bench.message(describe(bench.recipe, store))
+    bench.teacher = load_teacher(bench)
     with Evaluator(bench) as evaluator:
         if bench.progress.step == 0 and bench.recipe.evaluation.at_start:
             bench.finish_step(evaluator.evaluate() | heldout_loss(bench))
@@ -42,11 +45,16 @@ def train_on(bench: Bench, samples: Sequence[TrainSample]) -> dict[str, Any]:
     recipe, labels = bench.recipe, bench.prepared.samples.labels
     packs = packs_of(bench, samples)
     num_targets = sum(sum(sample.loss_mask[1:]) for sample in samples)
-    result = bench.update(packs, ResponseLoss(num_targets, labels), recipe.train.steps)
+    objective = ResponseLoss(num_targets, labels)
+    if bench.teacher is not None:
+        objective = TaughtLoss(objective, bench.teacher.study(packs))
+    result = bench.update(packs, objective, recipe.train.steps)
     metrics = {"samples": len(samples), "tokens": num_targets, "loss": result.loss, "grad_norm": result.grad_norm,
                "lr": result.lr, "expert_imbalance": result.expert_imbalance}
     if recipe.train.mtp != "off":
         metrics["mtp_loss"] = result.mtp_loss
+    if bench.teacher is not None:
+        metrics["teacher_kl"] = result.sums["kl"] / num_targets
     return metrics | dict(by_label(result.sums, labels, "loss"))
 
 
@@ -99,6 +107,24 @@ class ResponseLoss:
         nll_L, tokens_L = source_sums(batch, log_probs_T, len(self.labels))
         return {f"{what}_{number}": values_L[number] for what, values_L in (("nll", nll_L), ("tokens", tokens_L))
                 for number in range(len(self.labels))}
+
+
+@dataclass(frozen=True)
+class TaughtLoss:
+    """That, mixed with the distance from a teacher (an Objective)."""
+
+    responses: ResponseLoss
+    lesson: Lesson
+    record_names = Teaching.record_names
+
+    def token_loss(self, batch: PackedBatch, scale: float) -> Teaching:
+        return self.lesson.teaching(batch, batch.loss_mask * (scale / self.responses.num_targets))
+
+    def sums(
+        self, batch: PackedBatch, log_probs_T: Tensor, entropy_T: Tensor, records: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """Those of the responses, and the sum of KL(teacher || student)."""
+        return {**self.responses.sums(batch, log_probs_T, entropy_T, {}), "kl": (records["kl"] * batch.loss_mask).sum()}
 
 
 def source_sums(batch: PackedBatch, log_probs_T: Tensor, num_labels: int) -> Tensor:

@@ -51,6 +51,7 @@ SAMPLE = {
         "TP2, llama": SampleCase(TP2, **LLAMA_SAMPLES)},
 }
 CHAINS = {1: [], 2: [[PP2, TP2, VPP2], [{"data_parallel": 2}, PP2]]}
+TAUGHT = {1: {"one rank": {}}, 2: {"TP2": TP2, "PP2": PP2, "PP2 VPP2": VPP2, "DP2": {"data_parallel": 2}}}
 IMPORTS = {1: {name: (name, {}) for name in VARIANTS},
            2: {"qwen2_tied, TP2": ("qwen2_tied", TP2), "qwen2_tied, PP2": ("qwen2_tied", PP2),
                "qwen2, TP2": ("qwen2", TP2), "llama3_rope, TP2": ("llama3_rope", TP2),
@@ -71,13 +72,13 @@ def references(root: Path) -> dict[str, Rows]:
 @pytest.fixture(scope="module")
 def results(root: Path, references: dict[str, Rows]) -> dict[str, dict[str, list]]:
     """Kind -> case -> one entry a rank."""
-    found: dict[str, dict[str, list]] = {"train": {}, "sample": {}, "chains": {}, "imports": {}}
+    found: dict[str, dict[str, list]] = {"train": {}, "sample": {}, "chains": {}, "taught": {}, "imports": {}}
     for ranks in (1, 2):
         imports = [(str(root / "hf" / variant), layout, case) for case, (variant, layout) in IMPORTS[ranks].items()]
         by_rank = run_ranks(run_everything, ranks, list(TRAIN[ranks].values()), list(SAMPLE[ranks].values()),
-                            CHAINS[ranks], imports, SEQUENCES, str(root), timeout=500)
+                            CHAINS[ranks], list(TAUGHT[ranks].values()), imports, SEQUENCES, str(root), timeout=500)
         names = {"train": TRAIN[ranks], "sample": SAMPLE[ranks], "imports": IMPORTS[ranks],
-                 "chains": range(len(CHAINS[ranks]))}
+                 "chains": range(len(CHAINS[ranks])), "taught": TAUGHT[ranks]}
         for kind, cases in names.items():
             for number, case in enumerate(cases):
                 found[kind][case] = [rank[kind][number] for rank in by_rank]
@@ -117,6 +118,14 @@ def test_a_checkpoint_with_tied_embeddings_goes_on_under_another_layout(results,
         first, *others = (torch.tensor(losses_and_norms) for losses_and_norms in rank)
         for other in others:
             assert_close(other, first, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", TAUGHT[2])
+def test_a_teacher_teaches_the_same_under_every_layout(results, name):
+    expected = torch.tensor(results["taught"]["one rank"][0])
+    assert expected[1, 0] < expected[0, 0] and expected[1, 2] < expected[0, 2]
+    for rank in results["taught"][name]:
+        assert_close(torch.tensor(rank), expected, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("name", ALL_IMPORTS)
