@@ -58,6 +58,11 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
     "kept_share": Metric("kept", "percent", "share of a wave's samples that became rows of the dataset"),
     "reward_helpfulness": Metric("reward: helpfulness", "number", "mean over general prompts, unweighted"),
     "reward_safety": Metric("reward: safety", "number", "mean over general prompts, unweighted"),
+    "reward_preference": Metric(
+        "reward: preference", "number", "the two parts above by their weights, over the weights' sum"),
+    "hacking_alarm": Metric(
+        "hacking alarm", "count",
+        "1 if the preference reward has risen while something measured without reward models has fallen"),
     "general_helpful": Metric(
         "truly helpful", "percent", "of replies to generated requests, by a rule that no reward sees"),
     "general_harmless": Metric(

@@ -88,6 +88,8 @@ def _sections(runs: Sequence[Run]) -> tuple[list[tuple[str, list[Plot]]], list[s
             plot = _phases(runs) if key == "phases" else _metric(runs, key)
             if plot is not None:
                 plots.append(plot)
+                if key == "reward" and len(runs) == 1 and (truth := _truth(runs[0])) is not None:
+                    plots.append(truth)
             elif key in METRICS and key not in (*HIDDEN_WHEN_ZERO, *ONLY_WHEN_ASKED_FOR):
                 missing.append(METRICS[key].label)
             if key == "reward" and len(runs) > 1:
@@ -112,6 +114,16 @@ def _metric(runs: Sequence[Run], key: str) -> Plot | None:
         return Plot("reward and its parts", f"{caption}; each part unweighted",
                     Markup(parts_plot(runs[0], (key, *parts))))
     return Plot(label, caption, Markup(metric_plot(runs, key)))
+
+
+def _truth(run: Run) -> Plot | None:
+    from r1mega.report.plots import truth_plot
+
+    kinds = [kind for kind in ("preference", "accuracy") if run.curve(f"reward_{kind}")]
+    if not kinds or not run.curve("heldout_pass_at_1"):
+        return None
+    return Plot("reward and held-out truth", f"the {kinds[0]} reward of training, and what no reward sees",
+                Markup(truth_plot(run)))
 
 
 def _phases(runs: Sequence[Run]) -> Plot | None:

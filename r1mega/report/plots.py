@@ -15,6 +15,7 @@ from r1mega.report.svg import INK, PAPER, SERIES, STYLE, inline_svg
 
 SMALL = (4.0, 2.3)  # inches, at 72 points each
 WIDE = (10.4, 3.7)
+TRUTHS = ("heldout_pass_at_1", "heldout_general_helpful", "heldout_general_harmless")
 EXACT = ("lr", "bad_steps")  # no noise to smooth away
 FEW_POINTS = 30  # up to here points get a marker
 
@@ -41,6 +42,30 @@ def parts_plot(run: Run, keys: Sequence[str]) -> str:
         _finish(axes, "number", runs=[run])
 
     return _drawn("parts", SMALL, draw)
+
+
+def truth_plot(run: Run) -> str:
+    """The reward that is trained on and what is measured without it, in one figure: where they part, the policy pleases
+    its judges and is no better for it. Steps at which the alarm rang are marked."""
+
+    def draw(axes: Axes) -> None:
+        reward = "reward_preference" if run.curve("reward_preference") else "reward_accuracy"
+        curves = [(reward, smooth(run.curve(reward))[0])] + [(key, run.curve(key)) for key in TRUTHS if run.curve(key)]
+        for i, (key, curve) in enumerate(curves):
+            style = {"linestyle": "--"} if i == 0 else {"marker": "o", "markersize": 4}
+            axes.plot(*_columns(thin(curve)), color=SERIES[i], label=METRICS[key].label, **style)
+            low, high = (dict(run.curve(f"{key}_{end}")) for end in ("low", "high"))
+            if steps := sorted(low.keys() & high.keys()):
+                axes.fill_between(steps, [low[step] for step in steps], [high[step] for step in steps],
+                                  color=SERIES[i], alpha=0.14, linewidth=0)
+        rang = [step for step, value in run.curve("hacking_alarm") if value]
+        for step in rang:
+            axes.axvline(step, color=INK, linewidth=0.8, linestyle=":", label="alarm" if step == rang[0] else None)
+        axes.legend(loc="best")
+        _finish(axes, "percent", [run])
+        axes.set_ylim(0, 1.02)
+
+    return _drawn("truth", SMALL, draw)
 
 
 def phases_plot(runs: Sequence[Run]) -> str:

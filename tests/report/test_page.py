@@ -116,8 +116,8 @@ def test_several_runs_are_averaged_and_listed(tmp_path):
 def test_one_run_has_every_plot_samples_recipe_and_what_ran(one):
     headings = re.findall(r"<h3[^>]*>([^<]+)</h3>", one.source)
     assert headings == [
-        "Held-out pass@1", "reward and its parts", "pass rate", "held-out format", "loss", "MTP loss",
-        "response length", "truncated", "entropy", "KL", "groups dropped", "gradient norm", "learning rate",
+        "Held-out pass@1", "reward and its parts", "reward and held-out truth", "pass rate", "held-out format", "loss",
+        "MTP loss", "response length", "truncated", "entropy", "KL", "groups dropped", "gradient norm", "learning rate",
         "clipped", "log-prob gap", "expert imbalance", "time per phase", "tokens/s"]
     assert one.tags["svg"] == len(headings) == one.tags["figure"]
     for text in ("tiny-zero", "reinforcement learning with GRPO", "1.63M parameters", "2 ranks (DP2 · EP2)",
@@ -252,3 +252,18 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 def test_importing_the_report_loads_neither_matplotlib_nor_torch():
     script = "import sys, r1mega.report; print({'matplotlib', 'torch', 'megatron'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_reward_and_what_no_reward_sees_are_in_one_figure_with_the_alarms(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", steps=20, evaluate_every=5)
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for record in records:
+        record["reward_preference"] = 0.5 + record["step"] / 50
+        if "heldout_pass_at_1" in record:
+            record |= {"heldout_general_helpful": 0.6, "heldout_general_helpful_low": 0.5,
+                       "heldout_general_helpful_high": 0.7, "hacking_alarm": float(record["step"] == 10)}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    text = write_report([run]).read_text()
+    assert "reward and held-out truth" in text and "the preference reward of training" in text
+    for label in ("reward: preference", "held-out truly helpful", ">alarm<"):
+        assert label in text.replace("\n", "")
