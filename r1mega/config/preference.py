@@ -90,3 +90,42 @@ class PreferenceConfig(Section):
             if (source.weight is None) != (self.sources[0].weight is None):
                 raise Mistake(f"sources.{number}.weight", "either every source has a weight or none has; add it to all")
         return self
+
+
+class PreferenceReward(Section):
+    """What a general prompt earns beside the format reward: the scores of frozen reward models, each through the
+    sigmoid, so between 0 and 1. Without this section general prompts are not trained on, only evaluated."""
+
+    helpfulness: Annotated[str | None, RelativePath()] = None
+    """A model of kind = pairwise: a model folder, a checkpoint or a run. Sees the question and the summary; a reply
+    without a summary earns 0."""
+    safety: Annotated[str | None, RelativePath()] = None
+    """A model of kind = pointwise. Sees the question and the whole reply."""
+    helpfulness_weight: float = Field(1.0, ge=0)
+    safety_weight: float = Field(1.0, ge=0)
+    from_step: int = Field(1, ge=1)
+    """The first step that asks general prompts; those before ask none (the paper: only in the last 400 of 1,700)."""
+    share: float | None = Field(None, gt=0, le=1)
+    """Of a step's problems, those that are general prompts; by default their share of the data."""
+    on_alarm: Literal["warn", "stop"] = "warn"
+    """What follows when the preference reward rises while something that is measured without reward models falls: a
+    message, or a message and the end of the run."""
+    alarm_window: int = Field(4, ge=1)
+    """Evaluations that the newest one is compared with."""
+    alarm_rise: float = Field(0.05, ge=0)
+    """Of the mean preference reward, so between 0 and 1. The fall that counts is one that parts the 95% intervals."""
+
+    @model_validator(mode="after")
+    def _has_a_model(self) -> "PreferenceReward":
+        if self.helpfulness is None and self.safety is None:
+            raise Mistake("helpfulness", "is missing, and safety too; name one of them, a folder of a reward model")
+        if not any(self.weights.values()):
+            raise Mistake("helpfulness_weight", "no reward model has a weight, so no general reply earns anything; set "
+                                                "one > 0")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the models that are there."""
+        named = {"helpfulness": self.helpfulness_weight, "safety": self.safety_weight}
+        return {name: weight for name, weight in named.items() if getattr(self, name) is not None}

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from r1mega.config.preference import PreferenceReward
 from r1mega.config.section import RelativePath, Section
 
 
@@ -68,6 +69,7 @@ class RewardConfig(Section):
     max_answer_chars: int = Field(2000, ge=1)
     """Of answers that are no programs."""
     code: CodeConfig = CodeConfig()
+    preference: PreferenceReward | None = None
 
 
 class GrpoConfig(Section):

@@ -45,6 +45,7 @@ class Progress:
     bad_steps: int = 0
     bad_in_a_row: int = 0
     empty_in_a_row: int = 0  # steps of RL with nothing to train on
+    watched: dict[str, Any] = field(default_factory=dict)  # what the alarm of hacking.py has seen
 
 
 class Stoppable(Protocol):

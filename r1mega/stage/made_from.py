@@ -10,6 +10,7 @@ from r1mega.config.data import FilesSource, HuggingFaceSource
 from r1mega.config.preference import PreferenceFiles, PreferenceSet
 from r1mega.config.sft import SampleFiles, SampleSet
 from r1mega.data.suites.files import suite_files
+from r1mega.stage.reward_model_folder import reward_model_folders
 from r1mega.stage.sft_data import sources_of
 
 FIELDS = {"data": True, "tokenizer": True, "pretrain": True, "sft": True, "preference": True, "rejection": True,
@@ -44,6 +45,7 @@ def _files(recipe: Recipe, base_dir: Path) -> Iterator[Path]:
             yield from suite_files(Path(path))
     for path in map(Path, recipe.rejection.decontaminate if recipe.rejection is not None else ()):
         yield from suite_files(path) if path.suffix == ".toml" else (path,)
+    yield from (folder / "manifest.json" for folder in reward_model_folders(recipe).values())
     if recipe.tokenizer.path is not None:
         yield from _below(Path(recipe.tokenizer.path))
 

@@ -30,6 +30,8 @@ from r1mega.stage.made_from import changed_file, made_from
 from r1mega.stage.preference_data import prepare_judgements
 from r1mega.stage.rejection_plan import FOLDER as REJECTION
 from r1mega.stage.rejection_plan import RejectionPlan, check_model, plan_rejection, read_plan
+from r1mega.stage.reward_model_folder import check_reward_models
+from r1mega.stage.rl_data import check_problems
 from r1mega.stage.same_run import check_same_run
 from r1mega.stage.sft_data import FOLDER, describe, prepare_samples, sample_texts, sources_of, with_steps
 from r1mega.stage.suite_load import load_checked
@@ -177,7 +179,8 @@ def _check(recipe: Recipe, problems: Split, tokenizer: Tokenizer, origin: Origin
     if recipe.pretrain is not None:
         check_step_size("pretrain.documents_per_step", recipe.pretrain.documents_per_step, len(train.problems))
     if recipe.stage == "rl":
-        check_step_size("rollout.problems_per_step", recipe.rollout.problems_per_step, len(train.problems))
+        check_problems(recipe, train.problems)
+        check_reward_models(recipe)
     known = [] if origin is None else [p for p in problems.heldout if same_question(p) in origin.questions]
     if known:
         raise UserError(

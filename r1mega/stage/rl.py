@@ -1,19 +1,19 @@
 """Stage rl: GRPO, as DeepSeek-R1-Zero was trained (arXiv 2501.12948, section 2)."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from r1mega.algorithm import drop_equal_groups
-from r1mega.config import UserError
-from r1mega.config.data import ChatTemplate
-from r1mega.data import problem_batch
+from r1mega.config import Recipe, UserError
 from r1mega.record import RolloutGroup
 from r1mega.rollout import Sampling
 from r1mega.stage.bench import Bench, copy_weights
 from r1mega.stage.evaluate import Evaluator
 from r1mega.stage.experience import GrpoObjective, build_mini_batches, train_samples
 from r1mega.stage.general_metrics import general_truth, mean_parts
+from r1mega.stage.hacking import preference_mean, watch
+from r1mega.stage.rl_data import step_problems
 from r1mega.stage.rollouts import Collector, Timed
 from r1mega.training.learner import StepResult
 from r1mega.training.metrics import sample_record
@@ -23,7 +23,8 @@ def rl(bench: Bench) -> None:
     """Run the stage to its last step, or until asked to stop."""
     with Collector(bench) as collector, Evaluator(bench, collector) as evaluator:
         if bench.progress.step == 0 and bench.recipe.evaluation.at_start:
-            bench.finish_step(evaluator.evaluate())
+            evaluated = evaluator.evaluate()
+            bench.finish_step(evaluated | alarm(bench, evaluated))
         while not bench.done:
             begun = time.monotonic()
             timed = sample_groups(bench, collector)
@@ -34,18 +35,19 @@ def rl(bench: Bench) -> None:
             count_updates(bench, trained=bool(results))
             replace_reference(bench)
             show_samples(bench, timed.groups)
-            metrics = rollout_metrics(timed, bench.recipe.tokenizer.template) | update_metrics(results) | times
+            metrics = rollout_metrics(timed, bench.recipe) | update_metrics(results) | times
             if bench.recipe.train.mtp == "off":
                 metrics.pop("mtp_loss", None)
             metrics["groups_dropped"] = equal if bench.recipe.algorithm.drop_equal_groups else 0
             metrics["tokens_per_s"] = metrics["tokens"] / (time.monotonic() - begun)
-            bench.finish_step(metrics | evaluator.when_due())
+            metrics |= evaluator.when_due()
+            bench.finish_step(metrics | alarm(bench, metrics))
 
 
 def sample_groups(bench: Bench, collector: Collector) -> Timed:
     """This step's problems, sampled and judged."""
     config, train = bench.recipe.rollout, bench.prepared.train
-    numbers = problem_batch(bench.progress.step, len(train.problems), config.problems_per_step, bench.recipe.seed)
+    numbers = step_problems(bench.recipe, train.problems, bench.progress.step)
     sampling = Sampling(temperature=config.temperature, top_p=config.top_p, top_k=config.top_k,
                         max_new_tokens=config.max_new_tokens, stop_ids=(bench.prepared.tokenizer.eos_id,))
     return collector.collect(train, numbers, config.group_size, bench.progress.step, sampling, "rollout")
@@ -84,15 +86,34 @@ def replace_reference(bench: Bench) -> None:
         copy_weights(bench.learner.chunks, bench.reference)
 
 
-def rollout_metrics(timed: Timed, template: ChatTemplate) -> dict[str, Any]:
+def alarm(bench: Bench, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The alarm's metric, where it was looked for; a message if it rang, and the end of the run if the recipe wants."""
+    config = bench.recipe.reward.preference
+    if config is None:
+        return {}
+    found, messages = watch(bench.progress.watched, config, {**metrics, "step": bench.progress.step})
+    for message in messages:
+        bench.message(message)
+    if messages and config.on_alarm == "stop":
+        bench.stop_asked = True
+        bench.message('the run ends here (reward.preference.on_alarm="stop"; with "warn" the same command goes on)')
+    return found
+
+
+def rollout_metrics(timed: Timed, recipe: Recipe) -> dict[str, Any]:
     """What the rollout shows, over all its completions."""
     rollouts = [rollout for group in timed.groups for rollout in group.rollouts]
     count = len(rollouts)
     parts = {f"reward_{name}": value for name, value in mean_parts(rollouts).items()}
+    config = recipe.reward.preference
+    preferred = preference_mean(mean_parts(rollouts), {} if config is None else config.weights)
+    if preferred is not None:
+        parts["reward_preference"] = preferred
     passed = {"pass_rate": parts["reward_accuracy"]} if "reward_accuracy" in parts else {}
     tokens = sum(len(r.completion.token_ids) for r in rollouts)
     return {"reward": sum(r.score.total for r in rollouts) / count, **parts, **passed,
-            **general_truth(timed.groups, template), "response_tokens": tokens / count, "tokens": tokens,
+            **general_truth(timed.groups, recipe.tokenizer.template),
+            "response_tokens": tokens / count, "tokens": tokens,
             "truncated": sum(r.completion.finish == "length" for r in rollouts) / count,
             "rollout_s": timed.rollout_s, "reward_s": timed.reward_s}
 

@@ -14,6 +14,7 @@ from r1mega.record import Completion, Rollout, RolloutGroup, SampleRequest
 from r1mega.reward import Judge
 from r1mega.rollout import Engine, Sampling, sample_seed
 from r1mega.stage.bench import Bench
+from r1mega.stage.preference_reward import PreferenceJudge
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Collector:
         recipe = bench.recipe
         self.bench, self.groups = bench, bench.groups
         self.engine = Engine(bench.learner.chunks, bench.groups, recipe.model, recipe.rollout.slots)
+        self.preference = PreferenceJudge(recipe, self.groups)
         self.judge: Judge | None = None
         if is_replica_leader(self.groups):
             sets = (bench.prepared.train, bench.prepared.heldout)
@@ -65,7 +67,7 @@ class Collector:
         judged = self._judge(prompts, mine, num_samples, completions)
         gathered: list[list[RolloutGroup]] = [[] for _ in range(dp)]
         dist.all_gather_object(gathered, judged, group=self.groups.dp)
-        groups = [group for part in gathered for group in part]
+        groups = self.preference.judge([group for part in gathered for group in part])
         return Timed(groups, rollout_s, time.monotonic() - begun - rollout_s)
 
     def _judge(

@@ -14,6 +14,8 @@ FREE_KEYS = {"train": {"steps", "micro_batch_tokens", "recompute", "max_bad_step
 NOT_USED = {"rejection_sampling": {"optimizer", "train", "algorithm", "evaluation"}}  # sections, by stage
 HOW_TO_ASK = {"key_variable", "timeout_s", "retries", "concurrency"}  # of a model behind an endpoint
 
+ALARM = ("on_alarm", "alarm_window", "alarm_rise")  # of reward.preference; after an alarm that stopped the run, say
+
 
 def check_same_run(recipe: Recipe, run_dir: Path) -> None:
     """Raises UserError where `run_dir` has checkpoints, or a dataset, of another recipe."""
@@ -34,6 +36,8 @@ def _fixed(recipe: Recipe) -> dict[str, Any]:
     sections = recipe.model_dump(exclude=unused | {"rejection"})
     if recipe.rejection is not None:
         sections["rejection"] = recipe.rejection.model_dump(exclude={"judge": HOW_TO_ASK, "rewriter": HOW_TO_ASK})
+    for key in ALARM:
+        (sections["reward"]["preference"] or {}).pop(key, None)
     flat: dict[str, Any] = {}
     for section, value in sections.items():
         if isinstance(value, dict):

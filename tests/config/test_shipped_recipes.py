@@ -66,6 +66,31 @@ def test_the_full_recipe_has_the_papers_numbers() -> None:
     assert rollout.max_new_tokens == 32_768
 
 
+def test_the_full_recipes_of_later_rl_have_the_papers_numbers() -> None:
+    """arXiv 2501.12948v2: clip 10 and a language reward of weight 1 from the first RL stage on; in the second
+    temperature 0.7 and 1,700 steps, preference rewards only in the last 400. The rest is R1-Zero's."""
+    zero, first, second = (resolve_recipe(CONFIGS / f"full/{name}.toml", files=False).recipe
+                           for name in ("zero", "reasoning_rl", "all_scenario"))
+    for recipe in (first, second):
+        assert (recipe.algorithm.clip_high, recipe.reward.language, recipe.reward.form) == (10.0, 1.0, "summary")
+        assert recipe.optimizer == zero.optimizer and recipe.algorithm.kl_coef == 0.001
+        assert recipe.rollout.model_copy(update={"temperature": 1.0}) == zero.rollout
+    assert (first.rollout.temperature, second.rollout.temperature) == (1.0, 0.7)
+    preference = second.reward.preference
+    last = second.train.steps - preference.from_step + 1
+    assert (second.train.steps, last) == (1700 // 16, 400 // 16)
+    assert preference.weights == {"helpfulness": 1.0, "safety": 1.0} and first.reward.preference is None
+
+
+def test_the_full_recipes_of_reward_models_have_the_papers_numbers() -> None:
+    """arXiv 2501.12948v2, supplement: batches of 256, learning rate 6e-6, one epoch, at most 8,192 tokens."""
+    for name, kind in (("helpfulness", "pairwise"), ("safety", "pointwise")):
+        recipe = resolve_recipe(CONFIGS / f"full/reward_{name}.toml", files=False).recipe
+        preference = recipe.preference
+        assert (preference.kind, preference.epochs, preference.samples_per_step) == (kind, 1, 256)
+        assert (recipe.optimizer.lr, preference.max_tokens) == (6e-6, 8192)
+
+
 @pytest.mark.parametrize("name", ["cold_start", "sft"])
 def test_the_full_supervised_recipes_have_the_papers_numbers(name: str) -> None:
     """arXiv 2501.12948v2, supplement: 2-3 epochs, cosine from 5e-5 to 5e-6, context 32,768, batches of 128; 600k
