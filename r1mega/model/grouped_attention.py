@@ -4,6 +4,8 @@ of keys and values."""
 # Shapes: N rows (tokens of different sequences), P prompt positions, L cached positions, H hidden size, G key/value
 # heads on this rank, Q query heads of each, E head size, D = 2 x G x E numbers of one cached token, F = E / 2.
 
+import itertools
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -48,11 +50,13 @@ class GroupedAttention(SelfAttention):
         query, key, value = self._project(hidden, step.cos, step.sin)
         cache.view(-1, cache.shape[-1]).index_copy_(
             0, step.cells, torch.cat([key.flatten(1), value.flatten(1)], -1))
-        keys, values = cache[:rows, : step.length].chunk(2, -1)  # [N, L, G * E] each
-        keys, values = (x.unflatten(-1, (-1, size)).transpose(1, 2) for x in (keys, values))  # [N, G, L, E]
-        scores = query @ keys.transpose(2, 3) * size**-0.5 + step.mask[:, None]  # [N, G, Q, L]
-        mixed = scores.softmax(-1) @ values  # [N, G, Q, E]
-        return self._output(mixed.flatten(1))
+        # Key heads one by one: all in one product would copy the cache, whose rows hold them side by side.
+        heads = cache[:rows, : step.length].unflatten(-1, (-1, size)).unbind(2)  # 2 * G of [N, L, E]: keys, then values
+        mixed = []
+        for group, (keys, values) in enumerate(zip(*itertools.batched(heads, len(heads) // 2), strict=True)):
+            scores = torch.baddbmm(step.mask, query[:, group], keys.transpose(1, 2), alpha=size**-0.5)  # [N, Q, L]
+            mixed.append(torch.bmm(scores.softmax(-1), values))  # [N, Q, E]
+        return self._output(torch.cat(mixed, 1).flatten(1))
 
     def _project(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """hidden [.., H] -> query [.., G, Q, E], key and value [.., G, E]; query and key rotated."""

@@ -9,6 +9,7 @@ from r1mega.model import PolicySettings, build_policy
 from r1mega.parallel import start, stop
 from r1mega.record import SampleRequest
 from r1mega.rollout import Engine, Sampling, forward
+from tests.model.dense_models import LLAMA, QWEN2
 from tests.rollout.layouts import MODEL, requests, trainer_log_probs
 
 
@@ -111,15 +112,16 @@ def test_long_prompts_are_prefilled_in_parts(chunks, groups, monkeypatch):
     assert [completion.token_ids for completion in got] == [completion.token_ids for completion in expected]
 
 
-def test_bf16_sampling_is_as_exact_as_bf16_training(groups):
+@pytest.mark.parametrize("model", [MODEL, QWEN2, LLAMA], ids=lambda model: model.architecture)
+def test_bf16_sampling_is_as_exact_as_bf16_training(groups, model):
     """Both against the same weights in fp32: the sampler's mean error is at most twice the trainer's."""
-    model = MODEL.model_copy(update={"init_std": 0.1})
+    model = model.model_copy(update={"init_std": 0.1})
     chunks = build_policy(model, groups, PolicySettings(precision="bf16"), seed=3)
     exact = build_policy(model, groups, seed=3)
     with torch.no_grad():
         for ours, theirs in zip(exact[0].parameters(), chunks[0].parameters(), strict=True):
             ours.copy_(theirs)
-    assert chunks[0].output_layer.weight.dtype == torch.bfloat16
+    assert chunks[0].head_weight.dtype == torch.bfloat16
     got = dict(enumerate(Engine(chunks, groups, model, 8).generate(requests(24), Sampling(max_new_tokens=8))))
     truth = trainer_log_probs(exact, groups, requests(24), got, 1.0)
     trainer = trainer_log_probs(chunks, groups, requests(24), got, 1.0)
