@@ -72,6 +72,9 @@ def check_start(recipe: Recipe, start: Recipe) -> Iterator[Mistake]:
     """Yield a Mistake where the recipe cannot go on from the model that `start` trains."""
     if start.stage in WITHOUT_MODEL:
         yield Mistake("start.recipe", f'is of stage "{start.stage}", which leaves no model; name one that trains')
+    if start.stage == "preference" != recipe.stage:
+        yield Mistake("start.recipe", 'is of stage "preference", which makes a reward model of a policy; name the '
+                                      "recipe of a policy")
     ours, theirs = recipe.model.model_dump(), start.model.model_dump()
     differ = [name for name in ours if name not in SHAPE_FREE and ours[name] != theirs.get(name)]
     if differ:
@@ -96,9 +99,6 @@ def _check_stage(recipe: Recipe) -> Iterator[Mistake]:
                                     "[[preference.sources]]")
     if recipe.stage == "preference" and recipe.train.mtp != "off":
         yield Mistake("train.mtp", 'a reward model predicts no tokens; use "off"')
-    if recipe.stage == "preference" and recipe.model.tied_embeddings and recipe.layout.pipeline_parallel > 1:
-        yield Mistake("layout.pipeline_parallel", "the last stage keeps a copy of tied embeddings as a head, which a "
-                                                  "reward model does not train; use 1")
     if recipe.stage == "evaluate" and not recipe.evaluation.suites.paths:
         yield Mistake("evaluation.suites.paths", 'names no suite, and stage="evaluate" does nothing else; add e.g. '
                                                  '["../suites/own-maths.toml"]')

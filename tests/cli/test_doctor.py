@@ -61,6 +61,13 @@ def test_state_of_the_small_model_is_18_bytes_a_parameter_and_a_reference_in_bf1
     assert state_bytes_per_rank(without) == 18 * count_parameters(small.model).total
 
 
+def test_every_reward_model_is_one_more_copy_of_the_weights() -> None:
+    """18 bytes a parameter and three times 2, in bf16: the reference and two reward models."""
+    from r1mega.model.counts import count_parameters
+    judged = recipe("small", "reward.preference={helpfulness='a', safety='b'}")
+    assert state_bytes_per_rank(judged) == 24 * count_parameters(judged.model).total
+
+
 def test_state_is_shared_out_over_the_ranks_that_split_it() -> None:
     """Eight ranks, experts over all of them: an eighth of each expert part with its whole optimizer state; of the
     other parameters a full copy, with an eighth of the optimizer state."""

@@ -149,3 +149,25 @@ def test_a_score_is_the_head_times_the_last_token_and_knows_nothing_of_other_seq
     (scores,) = score_packs(chunks, alone, groups)
     torch.testing.assert_close(scores[last_tokens(alone[0])], scored[ends][8:10], rtol=1e-4, atol=1e-5)
     assert scored.count_nonzero() == 18
+
+
+def test_in_bf16_the_head_stays_fp32_and_every_master_weight_is_saved_under_its_own_name(groups: Groups):
+    from r1mega.stage.packs import replica_unit_packs
+    from r1mega.training.checkpoint.optimizer_state import sharded_optimizer_state
+    from r1mega.training.learner import Learner
+
+    train = TrainConfig(steps=2, precision="bf16", micro_batch_tokens=64, mtp="off")
+    chunks = build_policy(MODEL, groups, PolicySettings.of(train), seed=1)
+    add_scalar_head(chunks, "pairwise")
+    learner = Learner(chunks, groups, OptimizerConfig(lr=1e-2), train)
+    packs = replica_unit_packs(units(), 64, 0, groups)
+    for update in (1, 2):
+        assert learner.step(packs, PreferenceObjective("pairwise", 9), update, 2).applied
+    masters = {shard.key: shard.data for shard in
+               sharded_optimizer_state(learner.optimizer, learner.wrapped, groups).values()}
+    (chunk,) = chunks
+    head, norm = chunk.scalar_head.pairwise, chunk.decoder.final_layernorm.weight
+    assert (head.dtype, norm.dtype) == (torch.float32, torch.bfloat16) and head.any()
+    assert masters["master.scalar_head.pairwise"].equal(head.detach())
+    assert masters["master.decoder.final_layernorm.weight"].bfloat16().equal(norm.detach())
+    assert not any("output_layer" in key or key.startswith("master.mtp") for key in masters)

@@ -151,3 +151,9 @@ def test_what_cannot_be_is_said_before_anything_starts(tmp_path: Path, overrides
     with pytest.raises(UserError) as caught:
         planned(write_recipe(tmp_path), *overrides)
     assert said in str(caught.value)
+
+
+def test_no_policy_starts_from_a_reward_model():
+    with pytest.raises(UserError, match="makes a reward model of a policy"):
+        load_recipe(ROOT / "configs/tiny/all_scenario.toml",
+                    [f"start.recipe={ROOT}/configs/tiny/reward_safety.toml"])

@@ -77,7 +77,8 @@ def cache_bytes_per_rank(recipe: Recipe) -> int:
 
 
 def state_bytes_per_rank(recipe: Recipe) -> int:
-    """Weights, a reference if there is a KL term, fp32 gradients, and this rank's share of fp32 masters and moments.
+    """Weights, a reference if there is a KL term, reward models (taken to be as large), fp32 gradients,
+    and this rank's share of fp32 masters and moments.
 
     Layers are taken as evenly spread over stages. Optimizer state is shared out over the replicas of each weight.
     """
@@ -91,7 +92,9 @@ def state_bytes_per_rank(recipe: Recipe) -> int:
     expert = counts.sharded_experts / layout.pipeline_parallel / split
     dense = (counts.total - counts.sharded_experts) / layout.pipeline_parallel / layout.tensor_parallel
     weight = 2 if recipe.train.precision == "bf16" else 4
-    fixed = weight + 4 + (weight if recipe.stage == "rl" and recipe.algorithm.kl_coef > 0 else 0)
+    judges = len(recipe.reward.preference.weights) if recipe.reward.preference is not None else 0
+    frozen = (recipe.algorithm.kl_coef > 0) + judges if recipe.stage == "rl" else 0
+    fixed = weight + 4 + weight * frozen
     states = 12 if recipe.train.precision == "bf16" else 8
     return int(expert * (fixed + states / (per_stage / split))
                + dense * (fixed + states / layout.context_parallel / layout.data_parallel))
