@@ -99,6 +99,9 @@ def _check_stage(recipe: Recipe) -> Iterator[Mistake]:
                                     "[[preference.sources]]")
     if recipe.stage == "preference" and recipe.train.mtp != "off":
         yield Mistake("train.mtp", 'a reward model predicts no tokens; use "off"')
+    if recipe.stage == "preference" and recipe.model.tied_embeddings and recipe.layout.pipeline_parallel > 1:
+        yield Mistake("layout.pipeline_parallel", "the last stage keeps a copy of tied embeddings as a head, which a "
+                                                  "reward model does not train; use 1")
     if recipe.stage == "evaluate" and not recipe.evaluation.suites.paths:
         yield Mistake("evaluation.suites.paths", 'names no suite, and stage="evaluate" does nothing else; add e.g. '
                                                  '["../suites/own-maths.toml"]')
