@@ -12,11 +12,12 @@ from r1mega.config.sft import SampleFiles
 
 def check_rejection(recipe: Recipe) -> Iterator[Mistake]:
     """Yield a Mistake for every pair of values that cannot work together. Looks at no file."""
+    general = [isinstance(source, GeneralSource) or getattr(source, "scorer", None) == "preference"
+               for source in recipe.data.sources]
+    if recipe.stage == "rejection_sampling" and all(general):
+        yield Mistake("data.sources.0", "all sources are of general prompts, which have no right answer by which "
+                                        "samples could be kept, and are not sampled; add one of problems")
     for index, source in enumerate(recipe.data.sources):
-        if recipe.stage == "rejection_sampling" and (
-                isinstance(source, GeneralSource) or getattr(source, "scorer", None) == "preference"):
-            yield Mistake(f"data.sources.{index}", "general prompts have no right answer by which samples could be "
-                                                   "kept; take the source out")
         if not isinstance(source, HuggingFaceSource | FilesSource) or source.scorer != "judge":
             continue
         if recipe.stage != "rejection_sampling":

@@ -73,14 +73,15 @@ def plan_rejection(
         texts[Path(path).name] = list(_evaluation_texts(Path(path)))
     everything = [text for found in texts.values() for text in found]
     ngrams = EvaluationNgrams(everything, config.decontaminate_ngram, [one.question for one in train.problems])
-    clean = [problem.id for problem in train.problems if not ngrams.is_asked(problem.question)]
+    asked = [problem for problem in train.problems if problem.scorer != "preference"]  # others have no right answer
+    clean = [problem.id for problem in asked if not ngrams.is_asked(problem.question)]
     if not clean:
         raise UserError(f"rejection.decontaminate_ngram={config.decontaminate_ngram}: every training problem has words "
                         "of an evaluation problem in it; use a larger number, or other data.sources")
     chosen = set(clean if config.problems is None else sorted(clean, key=lambda one: _rank(recipe.seed, one))[
         :config.problems])
     rows, dropped = _users_rows(recipe, base_dir, frozenset(map(same_question, heldout)), ngrams)
-    plan = RejectionPlan(tuple(one for one in clean if one in chosen), len(train.problems) - len(clean),
+    plan = RejectionPlan(tuple(one for one in clean if one in chosen), len(asked) - len(clean),
                          {name: len(found) for name, found in texts.items()},
                          dict(sorted(Counter(row["source"] for row in rows).items())), dropped,
                          recipe.rollout.problems_per_step, config.samples)

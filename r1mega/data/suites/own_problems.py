@@ -18,7 +18,8 @@ def own_problems(source: SuiteRecipe, folder: Path) -> tuple[list[Problem], Rewa
     """
     path = folder / source.path
     recipe = resolve_recipe(path, files=False).recipe
-    heldout = split(load_problems(recipe.data, path.parent), recipe.data.heldout_problems).heldout
+    chosen = split(load_problems(recipe.data, path.parent), recipe.data.heldout_problems).heldout
+    heldout = [problem for problem in chosen if problem.scorer != "preference"]  # those have no right answer
     if not heldout:
         raise UserError(f"{path}: data.heldout_problems={recipe.data.heldout_problems} holds out no problem to "
                         "evaluate on; set it to 1 or more")
