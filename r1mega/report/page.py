@@ -65,9 +65,10 @@ def render(runs: Sequence[Run]) -> str:
                                      undefined=jinja2.StrictUndefined)
     environment.globals.update(duration=duration, number=number, zip=zip)
     environment.filters["tidy_text"] = tidy
-    source = resources.files("r1mega.report").joinpath("page.html").read_text("utf-8")
-    template = environment.from_string(source)
+    files = resources.files("r1mega.report")
+    template = environment.from_string(files.joinpath("page.html").read_text("utf-8"))
     return template.render(
+        style=Markup(files.joinpath("style.css").read_text("utf-8")),  # noqa: S704 - our own file
         title=title(runs), facts=facts(runs), runs=runs, names=names, figures=figures, cards=_cards(figures),
         heldout=_heldout(runs), sections=sections, missing=missing,
         pairs=[early_and_late(run) for run in runs], latest=[latest(run) for run in runs])

@@ -11,6 +11,8 @@ from r1mega.record.metric import METRICS, PHASES
 from r1mega.report.curve import Curve, mean_and_range, smooth, thin
 from r1mega.report.headline import Evaluation, evaluations
 from r1mega.report.run import Run, labels, repetitions
+from r1mega.report.suite_plot import PARTS, draw_measured, draw_parts
+from r1mega.report.suite_result import SuiteResult
 from r1mega.report.svg import INK, PAPER, SERIES, STYLE, inline_svg
 
 SMALL = (4.0, 2.3)  # inches, at 72 points each
@@ -25,9 +27,22 @@ def heldout_plot(runs: Sequence[Run]) -> str:
     return _drawn("heldout_pass_at_1", WIDE, lambda axes: draw_heldout(axes, runs))
 
 
-def metric_plot(runs: Sequence[Run], key: str) -> str:
-    """One metric over steps."""
-    return _drawn(key, SMALL, lambda axes: draw_metric(axes, runs, key))
+def metric_plot(runs: Sequence[Run], key: str, apart: str = "") -> str:
+    """One metric over steps. `apart`: a word that keeps its ids apart where a page shows the metric more than once."""
+    return _drawn(f"{apart}{key}", SMALL, lambda axes: draw_metric(axes, runs, key))
+
+
+def suites_plot(results: Sequence[SuiteResult]) -> str:
+    """Every model on every suite; beside it, where suites measure them, language and format."""
+    parts = any(name in one.metrics for one in results for name in PARTS)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=WIDE, layout="constrained")
+        axes = figure.subplots(1, 1 + parts, sharey=True, squeeze=False)[0]
+        draw_measured(axes[0], results)
+        if parts:
+            draw_parts(axes[1], results)
+        axes[0].legend(loc="best")
+        return inline_svg(figure, "suites")
 
 
 def parts_plot(run: Run, keys: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ def plot_results(results: Sequence[SuiteResult], published: Published | None, pa
         axes = figure.subplots(1, len(counts), sharey=True, squeeze=False, width_ratios=[n + 1 for n in counts])[0]
         draw_measured(axes[0], results)
         if parts:
-            _draw_parts(axes[1], results)
+            draw_parts(axes[1], results)
         if beside:
             _draw_published(axes[-1], beside, _suites(results), published)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
@@ -43,7 +43,7 @@ def draw_measured(axes: Axes, results: Sequence[SuiteResult]) -> None:
     _finish(axes, models(results))
 
 
-def _draw_parts(axes: Axes, results: Sequence[SuiteResult]) -> None:
+def draw_parts(axes: Axes, results: Sequence[SuiteResult]) -> None:
     """Of suites that measure them, in the suites' colours: what else the rewards of training see."""
     for metric, style in PARTS.items():
         _draw_lines(axes, results, metric, **style)
@@ -90,5 +90,6 @@ def _suites(results: Sequence[SuiteResult]) -> list[SuiteResult]:
 def _finish(axes: Axes, names: Sequence[str]) -> None:
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_xticks(range(len(names)), names, rotation=20 if max(map(len, names)) > 10 else 0)
+    rotation = 60 if len(names) > 6 else 20 if max(map(len, names)) > 10 else 0
+    axes.set_xticks(range(len(names)), names, rotation=rotation)
     axes.set_xlim(-0.5, len(names) - 0.5)
