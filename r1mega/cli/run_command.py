@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from r1mega.cli.pipeline_report import write_reports
 from r1mega.cli.status_command import print_status
 from r1mega.config.error import UserError
 from r1mega.config.loader import dump_recipe, resolve_recipe
@@ -68,9 +69,7 @@ def _run_pipeline(args: argparse.Namespace) -> None:
     leader = int(os.environ.get("RANK", "0")) == 0
     run_pipeline(stages, choice, lambda text: print(f"stage {text}", flush=True) if leader else None)
     if leader:
-        from r1mega.report import write_report
-        folders = [stage.run_dir for stage in stages if (stage.run_dir / "metrics.jsonl").exists()]
-        print(f"report: {write_report(folders, None)}")
+        print(f"report: {write_reports(Path(args.recipe), stages)}")
 
 
 def _plan(recipe: Recipe, data: str) -> str:

@@ -26,10 +26,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def print_status(stages: Sequence) -> None:
-    """A line for each stage: its name, what it starts from, its state and why, its folder."""
+    """A line for each stage: its name, what it reads, its state and why, its folder."""
     from r1mega.pipeline import status
 
     width = max(len(stage.name) for stage in stages)
+    reads = {stage.name: ", ".join(dict.fromkeys(stage.inputs.values())) for stage in stages}
+    room = max(map(len, reads.values())) + 3
     for entry in status(stages):
-        start = f"<- {entry.stage.start}" if entry.stage.start else ""
-        print(f"{entry.stage.name:{width}}  {start:{width + 3}}  {entry.state:7}  {entry.why}  {entry.stage.run_dir}")
+        before = f"<- {reads[entry.stage.name]}" if reads[entry.stage.name] else ""
+        print(f"{entry.stage.name:{width}}  {before:{room}}  {entry.state:7}  {entry.why}  {entry.stage.run_dir}")

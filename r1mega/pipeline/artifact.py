@@ -10,21 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from r1mega.pipeline.graph import Stage
-from r1mega.stage.chain import checkpoints
+from r1mega.stage.chain import DATASET, Link
+from r1mega.stage.run import last_checkpoint
+from r1mega.stage.suite import results_digest, results_file
 from r1mega.training.atomic_file import replace_file
 from r1mega.training.checkpoint.manifest import DamagedError, read_manifest
 from r1mega.training.checkpoint.model_folder import MODEL, TOKENIZER, WEIGHTS
 
 STARTED, LEFT = "stage.json", "artifact.json"
+EVALUATION = "evaluation"  # folder of results
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """The model a finished stage has left."""
+    """What a finished stage has left."""
 
-    model: Path
+    path: Path
+    """A model's folder, a data set's, or one of results."""
     content: str
-    """A hash of the model's files: its configuration, weights and tokenizer."""
+    """A hash: of a model its configuration, weights and tokenizer; of a data set its files; of results all but when
+    and where they were made."""
     seconds: float
     """From the stage's first start to its end, whatever lay between."""
 
@@ -37,14 +42,29 @@ def begin(stage: Stage) -> None:
         _write(path, {"stage": stage.name, "address": stage.address, "identity": stage.identity, "began": time.time()})
 
 
-def finish(stage: Stage) -> Artifact:
-    """Note what the stage has left."""
-    model = checkpoints(stage.run_dir)[-1]
+def finish(stage: Stage) -> Artifact | None:
+    """Note what the stage has left; None, and nothing noted, where it is not at its end."""
+    path = _left_by(stage)
+    if path is None:
+        return None
     began = json.loads((stage.run_dir / STARTED).read_text())["began"]
-    artifact = Artifact(model, content_hash(model), time.time() - began)
-    _write(stage.run_dir / LEFT, {"model": str(model.relative_to(stage.run_dir)), "content": artifact.content,
+    artifact = Artifact(path, content_hash(stage, path), time.time() - began)
+    _write(stage.run_dir / LEFT, {"path": str(path.relative_to(stage.run_dir)), "content": artifact.content,
                                   "seconds": artifact.seconds, "finished": time.time()})
     return artifact
+
+
+def _left_by(stage: Stage) -> Path | None:
+    """Where the stage's run, if it is at its end, has its result."""
+    match stage.recipe.stage:
+        case "rejection_sampling":
+            found = stage.run_dir / DATASET
+            return found if found.is_dir() else None
+        case "evaluate":
+            found = stage.run_dir / EVALUATION
+            wanted = (results_file(found, suite) for suite in stage.recipe.evaluation.suites.paths)
+            return found if all(path.is_file() for path in wanted) else None
+    return last_checkpoint(Link(stage.recipe, stage.path))
 
 
 def _write(path: Path, fields: Mapping[str, Any]) -> None:
@@ -52,20 +72,39 @@ def _write(path: Path, fields: Mapping[str, Any]) -> None:
 
 
 def artifact_of(stage: Stage) -> Artifact | None:
-    """What the stage has left, if it is finished and still there."""
+    """What the stage has left, if it is finished and still there, whole."""
     try:
         found = json.loads((stage.run_dir / LEFT).read_text())
-        model = stage.run_dir / found["model"]
-        return Artifact(model, found["content"], found["seconds"]) if content_hash(model) == found["content"] else None
+        path = stage.run_dir / found["path"]
+        content = content_hash(stage, path)
+        return Artifact(path, content, found["seconds"]) if content == found["content"] else None
     except (OSError, ValueError, KeyError, DamagedError):
         return None
 
 
-def content_hash(model: Path) -> str:
-    """By the manifest's hashes of the files that make the model; its other files are not part of it."""
-    records = read_manifest(model, model.name)
-    own = {name: str(record) for name, record in records.items() if name.split("/")[0] in (MODEL, TOKENIZER, WEIGHTS)}
+def content_hash(stage: Stage, path: Path) -> str:
+    """Of what the stage has left."""
+    match stage.recipe.stage:
+        case "rejection_sampling":
+            own = {file.name: _file_hash(file) for file in _files(path)}
+        case "evaluate":
+            own = {file.name: results_digest(file) for file in _files(path)}
+        case _:
+            own = {name: str(record) for name, record in read_manifest(path, path.name).items()
+                   if name.split("/")[0] in (MODEL, TOKENIZER, WEIGHTS)}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.iterdir() if path.is_file())
+    if not found:
+        raise FileNotFoundError(f"{folder}: empty")
+    return found
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def began_with(folder: Path) -> Mapping[str, Any] | None:

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from r1mega.config import UserError
+from r1mega.config.data import DATA_ENDINGS
 from r1mega.pipeline.artifact import artifact_of, begin, claim, finish, release
-from r1mega.pipeline.graph import Stage
-from r1mega.stage.chain import checkpoints
+from r1mega.pipeline.graph import Stage, with_value
 from r1mega.stage.run import run_recipe
 
 
@@ -34,16 +35,16 @@ def chosen_stages(stages: Sequence[Stage], choice: Choice) -> list[Stage]:
 
 
 def run_pipeline(stages: Sequence[Stage], choice: Choice, say: Callable[[str], None]) -> None:
-    """Run the chosen stages that are not done. Raises UserError where one starts from a model that is not there."""
+    """Run the chosen stages that are not done. Raises UserError where one reads what is not there."""
     by_name = {stage.name: stage for stage in stages}
     chosen = chosen_stages(stages, choice)
     # Every rank looks for itself before any can write: they agree on what is to be run.
     missing = [stage for stage in chosen if artifact_of(stage) is None]
-    for stage in chosen:
-        start = by_name.get(stage.start) if stage.start else None
-        if stage in missing and start is not None and start not in missing and artifact_of(start) is None:
-            raise UserError(f"stage {stage.name} starts from {start.name}, whose model is not there; run --until "
-                            f"{stage.name}, or without --from and --only")
+    for stage in missing:
+        for name in stage.inputs.values():
+            if by_name[name] not in missing and artifact_of(by_name[name]) is None:
+                raise UserError(f"stage {stage.name} reads what {name} leaves, which is not there; run --until "
+                                f"{stage.name}, or without --from and --only")
     leader = int(os.environ.get("RANK", "0")) == 0
     for stage in chosen:
         if stage not in missing:
@@ -55,19 +56,22 @@ def run_pipeline(stages: Sequence[Stage], choice: Choice, say: Callable[[str], N
 
 def _run_stage(stage: Stage, by_name: dict[str, Stage], leader: bool) -> None:
     recipe = stage.recipe
-    if stage.start is not None:
-        model = str(checkpoints(by_name[stage.start].run_dir)[-1].resolve())
-        recipe = recipe.model_copy(update={"start": recipe.start.model_copy(update={"model": model})})
+    for key, name in stage.inputs.items():
+        recipe = with_value(recipe, key, _named(key, artifact_of(by_name[name]).path.resolve()))
     if leader:
         begin(stage)
         claim(stage)
     try:
         run_recipe(recipe, stage.path)
-        steps = recipe.train.steps
-        if steps is not None and checkpoints(stage.run_dir)[-1].name != f"step-{steps:08d}":
-            raise UserError(f"stage {stage.name} stopped before step {steps}; run the same command again")
-        if leader:
-            finish(stage)
+        if leader and finish(stage) is None:
+            raise UserError(f"stage {stage.name} was stopped before its end; run the same command again")
     finally:
         if leader:
             release(stage)
+
+
+def _named(key: str, path: Path) -> str | list[str]:
+    """How a recipe names what lies at `path`: a model's folder, or the files of a data set."""
+    if not key.endswith(".paths"):
+        return str(path)
+    return [str(file) for file in sorted(path.iterdir()) if file.suffix in DATA_ENDINGS]

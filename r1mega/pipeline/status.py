@@ -1,7 +1,7 @@
 """How far a pipeline is, and why a stage has to run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from r1mega.pipeline.artifact import artifact_of, began_with, worked_on
 from r1mega.pipeline.graph import Stage
 from r1mega.record.metric import METRICS_FILE
 
+WITHOUT_STEPS = ("rejection_sampling", "evaluate")
 State = Literal["done", "running", "stopped", "stale", "waiting"]
 
 
@@ -24,15 +25,19 @@ class StageStatus:
 
 
 def status(stages: Sequence[Stage]) -> list[StageStatus]:
-    return [_status(stage) for stage in stages]
+    found: list[StageStatus] = []
+    for stage in stages:
+        found.append(_status(stage, {one.stage.name for one in found if one.state == "done"}))
+    return found
 
 
-def _status(stage: Stage) -> StageStatus:
+def _status(stage: Stage, done: Collection[str]) -> StageStatus:
     artifact = artifact_of(stage)
     if artifact is not None:
         return StageStatus(stage, "done", f"{artifact.content[:12]}, {artifact.seconds / 60:.1f} min")
     step = _last_step(stage.run_dir)
-    of = f"step {step} of {stage.recipe.train.steps or '?'}"
+    trains = stage.recipe.stage not in WITHOUT_STEPS
+    of = f"step {step} of {stage.recipe.train.steps or '?'}" if trains else f"part {step}"
     if worked_on(stage):
         return StageStatus(stage, "running", of)
     if began_with(stage.run_dir) is not None:
@@ -40,7 +45,8 @@ def _status(stage: Stage) -> StageStatus:
     others = sorted(_others(stage), key=lambda folder: folder.stat().st_mtime)
     if others:
         return StageStatus(stage, "stale", f"{others[-1].name} had other {differences(others[-1], stage)}")
-    return StageStatus(stage, "waiting", f"for {stage.start}" if stage.start else "")
+    missing = [name for name in dict.fromkeys(stage.inputs.values()) if name not in done]
+    return StageStatus(stage, "waiting", f"for {', '.join(missing)}" if missing else "")
 
 
 def differences(folder: Path, stage: Stage, most: int = 3) -> str:

@@ -106,6 +106,87 @@ def test_a_recipe_with_a_start_of_its_own_is_to_be_a_stage(pipeline: Path):
         load_stages(pipeline)
 
 
+DATA = """
+[stages.data]
+recipe = "data.toml"
+start = "zero"
+[stages.tuned]
+recipe = "sft.toml"
+start = "base"
+inputs = { "sft.sources.0.paths" = "data" }
+[stages.evaluate]
+recipe = "evaluate.toml"
+each = ["base", "tuned"]
+"""
+RECIPES = {
+    "data": 'extends = "run.toml"\nunset = ["start"]\nstage = "rejection_sampling"\n[rejection]\nsamples = 2\n',
+    "sft": 'extends = "run.toml"\nunset = ["start", "train.steps"]\nstage = "sft"\n[[sft.sources]]\nkind = "files"\n'
+           'name = "made"\npaths = ["made-elsewhere.jsonl"]\n',
+    "evaluate": 'extends = "run.toml"\nunset = ["start"]\nstage = "evaluate"\n[evaluation.suites]\n'
+                'paths = ["suite.toml"]\n',
+    "suite": 'title = "Sums"\nkind = "maths"\n[source]\nkind = "files"\npaths = ["sums.jsonl"]\n',
+}
+
+
+@pytest.fixture
+def with_data(pipeline: Path) -> Path:
+    """A stage that makes data, one that trains on them, and an evaluation of two models."""
+    for name, text in RECIPES.items():
+        (pipeline.parent / f"{name}.toml").write_text(text)
+    (pipeline.parent / "sums.jsonl").write_text('{"question": "1 + 1 =", "answer": "2"}\n')
+    pipeline.write_text(pipeline.read_text() + DATA)
+    return pipeline
+
+
+def test_a_stage_reads_the_data_of_another_and_each_model_has_its_evaluation(with_data: Path):
+    stages = {stage.name: stage for stage in load_stages(with_data)}
+    assert list(stages) == ["base", "zero", "again", "data", "tuned", "evaluate.base", "evaluate.tuned"]
+    assert stages["tuned"].inputs == {"start.model": "base", "sft.sources.0.paths": "data"}
+    assert changed(with_data, "data.rejection.samples=3") == {"data", "tuned", "evaluate.tuned"}
+    assert changed(with_data, "zero.optimizer.lr=3e-3") == {"zero", "again", "data", "tuned", "evaluate.tuned"}
+    assert changed(with_data, "evaluate.evaluation.suites.samples=2") == {"evaluate.base", "evaluate.tuned"}
+    waits = {entry.stage.name: entry.why for entry in status(load_stages(with_data))}
+    assert waits["tuned"] == "for base, data" and waits["evaluate.tuned"] == "for tuned"
+
+
+def test_the_contents_of_a_suite_are_part_of_an_evaluations_address(with_data: Path):
+    before = addresses(with_data)
+    (with_data.parent / "sums.jsonl").write_text('{"question": "1 + 2 =", "answer": "3"}\n')
+    after = addresses(with_data)
+    assert {name for name in before if before[name] != after[name]} == {"evaluate.base", "evaluate.tuned"}
+
+
+def test_a_pipeline_elsewhere_has_the_same_addresses(with_data: Path, tmp_path: Path):
+    moved = shutil.copytree(with_data.parent, tmp_path / "moved", ignore=shutil.ignore_patterns("moved"))
+    assert addresses(moved / "pipeline.toml") == addresses(with_data)
+
+
+def test_the_command_line_overrides_the_pipelines_own_keys(with_data: Path):
+    assert changed(with_data, "seed=1") == set(addresses(with_data))
+    assert changed(with_data, "name=other", "runs_dir=elsewhere") == set()
+    stages = load_stages(with_data, ["seed=1", "name=other", "runs_dir=elsewhere"])
+    assert all(stage.run_dir.parent == Path("elsewhere/other-seed1") for stage in stages)
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ('"sft.sources.0.paths" = "data"', '"sft.sources.0.paths" = "zero"', "kind rl leaves a model, and the key "),
+    ('"sft.sources.0.paths" = "data"', '"reward.model" = "data"', "the recipe has no such key"),
+    ('"sft.sources.0.paths" = "data"', '"sft.sources.0.paths" = "dat"', '="dat": no such stage'),
+    ('start = "base"\ninputs', 'start = "data"\ninputs', "kind rejection_sampling leaves a data set, and the key names "
+                                                          "a model"),
+    ('each = ["base", "tuned"]', 'each = ["base", "tunned"]', 'stages.evaluate.each="tunned": no such stage'),
+    ('each = ["base", "tuned"]', 'each = ["base"]\nstart = "base"', "each is set too"),
+    ("[stages.data]", '[[claims]]\nsay = "x"\nstage = "two"\n[stages.data]', 'claims.0.stage="two": no such stage'),
+])
+def test_a_wrong_input_is_said_in_one_line(with_data: Path, old: str, new: str, said: str):
+    text = with_data.read_text()
+    assert old in text
+    with_data.write_text(text.replace(old, new))
+    with pytest.raises(UserError) as caught:
+        load_stages(with_data)
+    assert said in str(caught.value) and str(caught.value).count("\n") <= 1
+
+
 def names(stages: list[Stage]) -> list[str]:
     return [stage.name for stage in stages]
 
