@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from r1mega.config import UserError, resolve_recipe
+from r1mega.config.pipeline import is_pipeline
 from r1mega.config.schema import recipe_schema
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-RECIPES = sorted(path for path in CONFIGS.glob("*/*.toml") if path.parent.name not in ("models", "layouts", "suites"))
+RECIPES = sorted(path for path in CONFIGS.glob("*/*.toml")
+                 if path.parent.name not in ("models", "layouts", "suites") and not is_pipeline(path))
 STUDENTS = {  # file -> (its model, the paper's learning rate)
     "qwen-1.5b": ("qwen2.5-math-1.5b", 1e-4), "qwen-7b": ("qwen2.5-math-7b", 8e-5), "qwen-14b": ("qwen2.5-14b", 7e-5),
     "qwen-32b": ("qwen2.5-32b", 6e-5), "llama-8b": ("llama-3.1-8b", 5e-5), "llama-70b": ("llama-3.3-70b", 2e-5)}
