@@ -31,9 +31,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     runs = [f"runs_dir={folder}", "evaluation.every=0", "evaluation.at_start=false", "checkpoint.every=1000"]
     for kind in ("helpfulness", "safety"):
-        assert main(["run", str(write_recipe(folder, kind)), *runs, f"name={kind}", "preference.epochs=4"]) == 0
+        assert main(["run", str(write_recipe(folder, kind)), *runs, f"name={kind}", "preference.epochs=3"]) == 0
     rng, rows = random.Random(1), []
-    for problem in rng.choices(list(all_requests()), k=200):
+    for problem in rng.choices(list(all_requests()), k=128):
         template = load_recipe(ROOT / "configs/tiny/all_scenario.toml").tokenizer.template
         short, long = (general_reply(problem, grade, template, rng) for grade in ("good", "rambling"))
         rows.append({"prompt": problem.question, "chosen": long, "rejected": short})
