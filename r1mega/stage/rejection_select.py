@@ -173,8 +173,10 @@ class Selector:
         return kept
 
     def _verdicts(self, asked: Sequence[Asked]) -> list[bool | None]:
-        replies = self.judge([one.prompt for one in asked])
-        return [one.verdict(reply) for one, reply in zip(asked, replies, strict=True)]
+        """Equal answers to one question are asked about once."""
+        prompts = list(dict.fromkeys(one.prompt for one in asked))
+        replies = dict(zip(prompts, self.judge(prompts), strict=True))
+        return [one.verdict(replies[one.prompt]) for one in asked]
 
     def _lost(self, one: _Work, candidate: Candidate, response: str | None) -> str | None:
         """What a rewriting has lost, if anything, or that the row is there already."""

@@ -23,7 +23,7 @@ VOCABULARY = 128
 TINY = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_layers": 2, "num_dense_layers": 1, "ffn_hidden_size": 32,
         "num_attention_heads": 2, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8,
         "v_head_dim": 8, "num_experts": 8, "moe_ffn_hidden_size": 16, "num_experts_per_token": 2,
-        "num_expert_groups": 4, "num_groups_per_token": 2, "max_context": 128}
+        "num_expert_groups": 4, "num_groups_per_token": 2, "max_context": 4096}
 POINTS = {  # what is called there: module, class, function
     "sample": ("r1mega.rollout.engine", "Engine", "generate"),
     "select": ("r1mega.stage.rejection_select", "Selector", "finish"),
