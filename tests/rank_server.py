@@ -18,8 +18,8 @@ import signal
 import sys
 from pathlib import Path
 
-PRELOADED = ("torch.distributed", "r1mega.stage.bench", "r1mega.stage.pretrain", "r1mega.stage.rl", "r1mega.stage.sft",
-             "r1mega.training.checkpoint", "tests.ranks")
+PRELOADED = ("torch.distributed", "r1mega.stage.bench", "r1mega.stage.pretrain", "r1mega.stage.rejection_sampling",
+             "r1mega.stage.rl", "r1mega.stage.sft", "r1mega.training.checkpoint", "tests.ranks")
 PR_SET_PDEATHSIG = 1
 
 

@@ -70,9 +70,11 @@ def _run_wave(
 def _selector(
     recipe: Recipe, run_dir: Path, prepared: Prepared, helpers: HelperModels, journal: Journal
 ) -> Selector:
-    texts = read_evaluation(run_dir / "data" / FOLDER) if journal.leads else []
-    evaluation = EvaluationNgrams(texts, recipe.rejection.decontaminate_ngram,
-                                  [problem.question for problem in prepared.train.problems])
+    texts, questions = [], []
+    if journal.leads:  # whose texts are looked at
+        texts = read_evaluation(run_dir / "data" / FOLDER)
+        questions = [problem.question for problem in prepared.train.problems]
+    evaluation = EvaluationNgrams(texts, recipe.rejection.decontaminate_ngram, questions)
     return Selector(recipe.rejection, recipe.tokenizer.template, recipe.seed, evaluation,
                     helpers.judge(journal.phase("judge", "replies")),
                     helpers.rewrite(journal.phase("rewrite", "replies")))

@@ -1,14 +1,10 @@
 """A run of rejection sampling as small as one can be, with a real model: random weights, and a vocabulary in which
 whole outputs are single tokens, so that one token sampled is right, wrong or malformed by chance.
-
-`python -m tests.stage.rejection_runs RECIPE POINT:COUNT…`: one start of the run for each word, in a process of its own
-that is killed by SIGKILL when it reaches POINT for the COUNT-th time ("none:0": never); prints how each ended.
 """
 
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -160,21 +156,35 @@ def _deadly(function: Callable[..., Any], point: str, count: int) -> Callable[..
     return call
 
 
-def main() -> None:
-    from r1mega.stage import rejection_sampling  # noqa: F401 - loaded once, for all starts
+def keep_ledger(path: Path) -> None:
+    """Write down which problems are sampled, and which are finished: a line of JSON a call."""
+    from r1mega.stage.rejection_record import Record
+    from r1mega.stage.rejection_sampler import RejectionSampler
+
+    sample, add = RejectionSampler.sample, Record.add
+
+    def noted(what: str, problems: list[str]) -> None:
+        with path.open("a") as file:
+            file.write(json.dumps([what, problems]) + "\n")
+
+    def sample_noted(self: Any, problems: Any, *rest: Any) -> Any:
+        noted("sampled", list(problems))
+        return sample(self, problems, *rest)
+
+    def add_noted(self: Any, kind: str, found: Any) -> None:
+        add(self, kind, found)
+        noted(kind, [one.problem for one in found])
+
+    RejectionSampler.sample, Record.add = sample_noted, add_noted
+
+
+def run_to(recipe: str, point: str, count: int) -> None:
+    """A start of the run, for a rank: killed by SIGKILL when it reaches `point` for the `count`-th time (0: never).
+    What it samples is written down beside the recipe."""
     from r1mega.stage.run import run_recipe
 
-    path = Path(sys.argv[1])
-    for word in sys.argv[2:]:
-        point, _, count = word.partition(":")
-        child = os.fork()
-        if child == 0:
-            if point != "none":
-                arm(point, int(count))
-            run_recipe(load_recipe(path), path)
-            os._exit(0)
-        print(point, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    path = Path(recipe)
+    keep_ledger(path.with_suffix(".ledger"))
+    if count:
+        arm(point, count)
+    run_recipe(load_recipe(path), path)
