@@ -1,5 +1,6 @@
 """Rejection sampling: many samples of each problem from a model, and what becomes of them."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -36,11 +37,12 @@ class HttpModel(Section):
     """A model behind an OpenAI-compatible endpoint."""
 
     kind: Literal["openai"] = "openai"
-    base_url: str = Field(pattern=r"^https?://[^\s/]+")
+    base_url: str
     """Up to and including /v1, e.g. "http://localhost:8000/v1"; an http address is read by everyone on the way."""
     model: str
-    key_variable: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    """The environment variable that holds the key; by default none is sent."""
+    key_variable: str | None = None
+    """The environment variable that holds the key; by default none is sent. Never the key itself: recipes are read by
+    others."""
     max_new_tokens: int = Field(2048, ge=1)
     temperature: float = Field(0.0, ge=0)
     timeout_s: float = Field(120.0, gt=0)
@@ -49,6 +51,15 @@ class HttpModel(Section):
     """After a time-out, a broken connection, a reply that is none, or status 408, 429 or 5xx."""
     concurrency: int = Field(16, ge=1)
     """Requests under way at a time."""
+
+    @model_validator(mode="after")
+    def _names_can_be_ones(self) -> "HttpModel":
+        if not re.match(r"https?://[^\s/]+", self.base_url):
+            raise Mistake("base_url", 'is no address of HTTP; write e.g. "http://localhost:8000/v1"')
+        if self.key_variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable):
+            raise Mistake("key_variable", 'is no name of an environment variable; write e.g. "JUDGE_KEY", and put the '
+                                          "key into that variable")
+        return self
 
 
 class OwnModel(Section):

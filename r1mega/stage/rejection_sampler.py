@@ -138,9 +138,8 @@ class RejectionSampler:
 
 
 def decided_by_text(problem: Problem) -> Problem:
-    """A problem that rules can judge: where none decides, an answer equal to the reference as a text is right. General
-    prompts (scorer "preference") have no reference, and none of their answers is."""
-    return replace(problem, scorer="exact") if problem.scorer in (NO_RULE, "preference") else problem
+    """A problem that rules can judge: where none decides, an answer equal to the reference as a text is right."""
+    return replace(problem, scorer="exact") if problem.scorer == NO_RULE else problem
 
 
 def _to_read(problem: Problem, one: Any) -> dict[str, Any]:

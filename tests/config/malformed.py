@@ -313,4 +313,32 @@ FIT = [
           "pretrain.styles.plain=-1.0"),
 ]
 
-CASES = [*TYPOS, *TYPES, *RANGES, *MISSING, *FILES, *SYNTAX, *OVERRIDES, *LAYOUTS, *FIT]
+REJECTION = [
+    _over("no rejection section", "rejection", "add [rejection] with samples = 16", "stage=rejection_sampling",
+          at="recipe.toml"),
+    _over("rejection section for rl", "rejection", "take the section out", "rejection.samples=4"),
+    _over("nothing to sample from", "start", "set start.model to a model folder", "stage=rejection_sampling",
+          "rejection.samples=4", at="recipe.toml"),
+    _over("more rows than samples", "rejection.per_problem", "use at most that", "stage=rejection_sampling",
+          "rejection.samples=4", "rejection.per_problem=5"),
+    _over("rewriting what is written already", "rejection.rewrite", 'reward.form = "answer"',
+          "stage=rejection_sampling", "rejection.rewrite=rules", "reward.form=summary"),
+    _over("judge without a kind", "rejection.judge.kind", '"openai", "model"', "stage=rejection_sampling",
+          "rejection.judge.model=m"),
+    _over("judge at no address", "rejection.judge.base_url", '"http://localhost:8000/v1"', "stage=rejection_sampling",
+          "rejection.judge={kind='openai', base_url='localhost:8000', model='m'}"),
+    _over("key for its variable", "rejection.judge.key_variable", '"JUDGE_KEY"', "stage=rejection_sampling",
+          "rejection.judge={kind='openai', base_url='http://localhost', model='m', key_variable='sk-123'}"),
+    _over("judge that is not there", "rejection.judge.path", "has no model.json", "stage=rejection_sampling",
+          "rejection.judge={kind='model', path='nowhere'}"),
+    _over("nothing to decontaminate with", "rejection.decontaminate.0", "is not there", "stage=rejection_sampling",
+          "rejection.decontaminate=['exam.toml']"),
+    _over("samples with a weight", "rejection.files.0.weight", "take it out", "stage=rejection_sampling",
+          "rejection.files=[{kind='files', name='a', paths=['a.jsonl'], weight=1.0}]"),
+    _over("a judge asked in rl", "data.sources.0.scorer", 'use "math" or "exact"',
+          "data.sources=[{kind='files', paths=['a.jsonl'], scorer='judge'}]"),
+    _over("nobody to judge", "data.sources.0.scorer", "add [rejection.judge]", "stage=rejection_sampling",
+          "rejection.samples=4", "data.sources=[{kind='files', paths=['a.jsonl'], scorer='judge'}]"),
+]
+
+CASES = [*TYPOS, *TYPES, *RANGES, *MISSING, *FILES, *SYNTAX, *OVERRIDES, *LAYOUTS, *FIT, *REJECTION]

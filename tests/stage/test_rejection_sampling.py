@@ -215,6 +215,15 @@ def test_so_many_problems_are_chosen_by_the_seed(run: Path, folder: Path):
     assert set(chosen[0]) & set(order)
 
 
+def test_general_prompts_of_a_mix_are_not_sampled(run: Path, folder: Path):
+    recipe = write_recipe(folder, "mixed", extra='[[data.sources]]\nkind = "general"\nsize = 3\n')
+    recipe.write_text(recipe.read_text().replace("heldout_problems = 4", "heldout_problems = 0"))
+    found = go(recipe)
+    assert report_of(found)["problems"] == 16 and report_of(found)["contaminated_problems"] == 0
+    with pytest.raises(UserError, match="all sources are of general prompts"):
+        go(recipe, "name=alone", "data.sources=[{kind='general', size=3}]")
+
+
 def test_a_model_is_needed_and_one_that_fits(folder: Path):
     recipe = write_recipe(folder, "other")
     with pytest.raises(UserError, match=r"other\.toml: start: is missing"):
