@@ -20,6 +20,7 @@ COMMANDS = {
     "export": "write a model folder as Hugging Face DeepSeek-V3 weights",
     "evaluate": "pass@k and majority votes of a model on suites of problems",
     "search": "Monte-Carlo tree search beside plain sampling, at equal numbers of tokens",
+    "steps": "label the steps of completions, for a process reward model",
     "compare": "a table and a plot of evaluations, several models side by side",
     "report": "one self-contained HTML page about one or more runs",
     "doctor": "what is installed here, what is missing and what that costs",

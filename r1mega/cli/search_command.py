@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+from r1mega.cli.config_options import add_options, options_of
 from r1mega.cli.layout_arguments import layout_from
 from r1mega.config.error import UserError
 from r1mega.config.search import SearchConfig
@@ -21,22 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("layout", nargs="*", metavar="layout.KEY=VALUE", help="by default one rank")
     parser.add_argument("--suite", required=True, type=Path, metavar="FILE", help="e.g. configs/suites/tiny-sums.toml")
     parser.add_argument("--output", type=Path, metavar="FILE", help="by default searches/MODEL-SUITE.json")
-    for name, field in SearchConfig.model_fields.items():
-        kind = float if name in ("exploration", "temperature", "top_p") else str if name == "separator" else int
-        parser.add_argument("--" + name.replace("_", "-"), type=kind, metavar=kind.__name__.upper(),
-                            help=" ".join((field.description or "").split()) or None)
+    parser.add_argument("--process-model", type=Path, metavar="MODEL",
+                        help="judges steps: of stage preference, kind = pointwise, trained on rows of `r1mega steps`")
+    add_options(parser, SearchConfig)
 
 
 def run(args: argparse.Namespace) -> None:
-    from pydantic import ValidationError
-
-    given = {name: value for name in SearchConfig.model_fields if (value := getattr(args, name)) is not None}
-    try:
-        config = SearchConfig.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
-        raise UserError(f"command line: {option}={first['input']}: {first['msg'].lower()}") from None
+    config = options_of(args, SearchConfig)
 
     from r1mega.stage.model_path import find_model
     from r1mega.stage.search_comparison import compare_search
@@ -47,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"command line: --output={output}: {error.strerror or error}; name a file") from None
-    compare_search(args.model, layout_from(args.layout, folder), args.suite, config, output)
+    compare_search(args.model, layout_from(args.layout, folder), args.suite, config, output, args.process_model)
     if int(os.environ.get("RANK", "0")) == 0:
         print(_table(json.loads(output.read_text(encoding="utf-8"))))
         print(output)
@@ -55,14 +47,16 @@ def run(args: argparse.Namespace) -> None:
 
 def _table(tree: dict) -> str:
     """A line a method."""
-    lines = [f"{'':18}{'found':>24}{'majority':>24}{'completions':>13}{'depth':>7}"]
+    metrics = [metric for metric in ("found", "majority", "best")
+               if any(metric in one["metrics"] for one in tree["methods"].values())]
+    lines = [f"{'':18}" + "".join(f"{metric:>25}" for metric in metrics) + f"{'completions':>13}{'depth':>7}"]
     for name, one in tree["methods"].items():
         shown = []
-        for metric in ("found", "majority"):
+        for metric in metrics:
             estimate = one["metrics"].get(metric)
             shown.append("-" if estimate is None else "{value:.1%} ({low:.1%} to {high:.1%})".format(**estimate))
-        lines.append(f"{name:18}{shown[0]:>24}{shown[1]:>24}{one['completions_a_problem']:>13.1f}"
-                     f"{one['mean_depth']:>7.1f}")
+        lines.append(f"{name:18}" + "".join(f"{text:>25}" for text in shown) +
+                     f"{one['completions_a_problem']:>13.1f}{one['mean_depth']:>7.1f}")
     budget = tree["settings"]["budget"]
     lines.append(f"{tree['problems']} problems, {budget} generated tokens each; completions a problem, and how many "
                  "steps they began with.")

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from r1mega.data.steps import first_step
 from r1mega.record import Completion, SampleRequest
 from r1mega.rollout.seeding import sample_seed
 
@@ -140,7 +141,7 @@ def _finding(tree: Tree, node: Node, completion: Completion, settings: SearchSet
 def _grow(node: Node, new_ids: tuple[int, ...], worth: float, settings: SearchSettings) -> None:
     """The first step of what was sampled from `node` becomes its child; the worth counts for all above."""
     node.sampled += 1
-    end = next((at for at, token in enumerate(new_ids, 1) if token in settings.ends_step), len(new_ids))
+    end = first_step(new_ids, settings.ends_step)
     step = new_ids[:end]
     child = node.children.setdefault(step, Node(node.prefix + step, node, is_end=end == len(new_ids)))
     child.begun += 1

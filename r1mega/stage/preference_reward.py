@@ -15,7 +15,7 @@ from r1mega.config import Recipe
 from r1mega.config.data import ChatTemplate
 from r1mega.data import Tokenizer
 from r1mega.data.preference_encode import prompt_tokens, shown_reply, summary
-from r1mega.model import PolicySettings, add_scalar_head, build_policy
+from r1mega.model import Policy, PolicySettings, add_scalar_head, build_policy
 from r1mega.model.scalar_head import last_tokens
 from r1mega.parallel import Groups
 from r1mega.record import Problem, Rollout, RolloutGroup, Score, TrainSample
@@ -49,9 +49,10 @@ class RewardModel:
                 if self.kind == "pointwise" or summary(reply, template)]
         rewards = [0.0] * len(asked)
         if seen:
-            for number, score in zip(seen, self._scores([self._sample(*asked[n], template, at)
-                                                         for at, n in enumerate(seen)]), strict=True):
-                rewards[number] = score
+            samples = [self._sample(*asked[n], template, at) for at, n in enumerate(seen)]
+            found = sequence_rewards(self.chunks, samples, self.pack_tokens, self.tokenizer.pad_id, self.groups)
+            for number, reward in zip(seen, found, strict=True):
+                rewards[number] = reward
         return rewards
 
     def _sample(self, problem: Problem, reply: str, template: ChatTemplate, number: int) -> TrainSample:
@@ -64,16 +65,21 @@ class RewardModel:
         ids = [*prompt, *response[-max(1, self.max_tokens - len(prompt)):]]
         return TrainSample(ids, bytes(len(ids)), per_sample={"number": float(number)})
 
-    def _scores(self, samples: Sequence[TrainSample]) -> list[float]:
-        packs = replica_packs(samples, self.pack_tokens, self.tokenizer.pad_id, self.groups)
-        mine: dict[int, float] = {}
-        for pack, scores_T in zip(packs, score_packs(self.chunks, packs, self.groups), strict=True):
-            rewards_S = torch.sigmoid(scores_T[last_tokens(pack)].double())
-            mine |= dict(zip(map(int, pack.per_sample["number"].tolist()), rewards_S.tolist(), strict=True))
-        parts: list[dict[int, float]] = [{} for _ in range(self.groups.dp.size())]
-        dist.all_gather_object(parts, mine, group=self.groups.dp)
-        found = {number: reward for part in parts for number, reward in part.items()}
-        return [found[number] for number in range(len(samples))]
+
+def sequence_rewards(
+    chunks: Sequence[Policy], samples: Sequence[TrainSample], pack_tokens: int, pad_id: int, groups: Groups
+) -> list[float]:
+    """The sigmoid of each sequence's score, the same on every rank. Collective, and every rank brings all (one or
+    more), with their places as per_sample["number"]."""
+    packs = replica_packs(samples, pack_tokens, pad_id, groups)
+    mine: dict[int, float] = {}
+    for pack, scores_T in zip(packs, score_packs(chunks, packs, groups), strict=True):
+        rewards_S = torch.sigmoid(scores_T[last_tokens(pack)].double())
+        mine |= dict(zip(map(int, pack.per_sample["number"].tolist()), rewards_S.tolist(), strict=True))
+    parts: list[dict[int, float]] = [{} for _ in range(groups.dp.size())]
+    dist.all_gather_object(parts, mine, group=groups.dp)
+    found = {number: reward for part in parts for number, reward in part.items()}
+    return [found[number] for number in range(len(samples))]
 
 
 class PreferenceJudge:

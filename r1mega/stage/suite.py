@@ -10,8 +10,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
 from r1mega.algorithm.interval import ESTIMATOR
 from r1mega.algorithm.vote import TIE_RULE
 from r1mega.config import LayoutConfig, UserError
@@ -20,6 +18,7 @@ from r1mega.config.suite import SuiteConfig, load_suite
 from r1mega.data.suites import SuiteProblems
 from r1mega.parallel import Groups, launch, start, stop
 from r1mega.stage.model_path import find_model
+from r1mega.stage.replicas import from_first
 from r1mega.stage.suite_load import load_checked
 from r1mega.stage.suite_metrics import suite_counts, suite_metrics
 from r1mega.stage.suite_partial import Partial
@@ -124,7 +123,7 @@ def _evaluate_suite(
     final = results_file(output, path)
     partial = _open_partial(final, stamp, groups)
     with nullcontext() if partial is None else partial, examinee.judge(loaded) as judge:
-        done = _from_first(None if partial is None else list(partial.done))
+        done = from_first(None if partial is None else list(partial.done))
         if done is None:
             return
         begun = time.monotonic()
@@ -180,13 +179,6 @@ def _is_finished(final: Path, stamp: dict[str, Any]) -> bool:
     return True
 
 
-def _from_first[T](value: T) -> T:
-    """Rank 0's value on every rank."""
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
-
-
 def _results(
     suite: SuiteConfig, path: Path, loaded: SuiteProblems, about: dict[str, Any], stamp: dict[str, Any]
 ) -> dict[str, Any]:
@@ -210,7 +202,7 @@ def _load_together(path: Path, examinee: Examinee) -> SuiteProblems:
         except UserError as problem:
             error = str(problem)
     raise_together(error)
-    return _from_first(loaded)
+    return from_first(loaded)
 
 
 def _suite_digest(suite: SuiteConfig, loaded: SuiteProblems) -> str:

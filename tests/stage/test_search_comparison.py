@@ -8,7 +8,8 @@ import pytest
 
 from r1mega.cli.main import main
 from r1mega.reward.suite_judge import Mark
-from r1mega.stage.search_comparison import _votes, figures
+from r1mega.stage.search_comparison import figures
+from r1mega.stage.search_worth import votes
 from tests.stage.test_suite import CHOICE, model_dir
 
 __all__ = ["model_dir"]
@@ -42,7 +43,7 @@ def test_a_search_descends_and_sampling_does_not_and_what_knows_the_answers_has_
 def test_figures_by_hand():
     rows = [[5, 0, False, "a", 0], [9, 2, True, "b", 0]]
     records = [{"completions": rows, "majority_right": False}, {"completions": rows[:1], "majority_right": False}]
-    shown = figures(records, knows_answers=False)
+    shown = figures(records, "votes")
     assert shown["metrics"]["found"]["value"] == 0.5 and shown["metrics"]["majority"]["value"] == 0
     assert shown["completions_a_problem"] == 1.5
     assert shown["mean_depth"] == pytest.approx(2 / 3) and shown["right_completions"] == pytest.approx(1 / 3)
@@ -50,7 +51,7 @@ def test_figures_by_hand():
 
 def test_a_vote_counts_the_answers_so_far_and_no_answer_is_worth_nothing():
     marks = [Mark(False, answer, 0.0) for answer in ("a", "b", None, "a")]
-    assert [_votes(marks[:n]) for n in (1, 2, 3, 4)] == [1.0, 0.5, 0.0, 0.5]
+    assert [votes(marks[:n]) for n in (1, 2, 3, 4)] == [1.0, 0.5, 0.0, 0.5]
 
 
 @pytest.mark.parametrize(("words", "said"), [
