@@ -94,14 +94,15 @@ def test_rows_are_beginnings_of_completions_of_problems_that_are_trained_on(
     recipe.write_text(f'extends = "{ZERO}"\n[data]\nheldout_problems = 5\n[[data.sources]]\nkind = "files"\n'
                       'paths = ["data.jsonl"]\nscorer = "exact"\n')
     command = ["steps", str(model_dir), str(recipe), "--output", str(tmp_path / "rows.jsonl"), "--separator", "o",
-               "--problems", "4", "--samples", "3", "--continuations", "2", "--max-new-tokens", "8"]
+               "--problems", "4", "--samples", "8", "--continuations", "1", "--max-new-tokens", "24"]
     assert main(command) == 0
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     trained = [one.question for one in recipe_problems(recipe)[1].train[:4]]
     assert {row["prompt"] for row in rows} == set(trained)
     said = [(row["prompt"], row["response"]) for row in rows]
     assert len(set(said)) == len(said) and len({row["id"] for row in rows}) == len(rows)
-    assert sum(row["response"].rstrip().endswith("o") for row in rows) > 0
+    assert any(longer.startswith(text) and "o" in text and longer != text
+               for prompt, text in said for other, longer in said if prompt == other)
     assert all(row["safe"] is False for row in rows)  # random weights answer nothing
 
 
