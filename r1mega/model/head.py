@@ -45,7 +45,7 @@ class Head:
                             group=self.options.group, vocab_size=self.options.vocab_size, ignore_index=IGNORED,
                             implementation=self.options.implementation)
         return linear_log_prob(
-            hidden_S1H[:, 0], self.weight_VH, targets_T, self.options, main_grad=self._main_grad(self.weight_VH))
+            hidden_S1H[:, 0], self.weight_VH, targets_T, self.options, main_grad=_main_grad(self.weight_VH))
 
     def loss(
         self, hidden_S1H: Tensor, targets_T: Tensor, token_loss: TokenLoss | Teaching, weight_VH: Tensor | None = None
@@ -54,22 +54,24 @@ class Head:
         weight_VH = self.weight_VH if weight_VH is None else weight_VH
         if isinstance(token_loss, Teaching):  # always in chunks and in plain PyTorch
             return distillation_loss(
-                hidden_S1H[:, 0], weight_VH, targets_T, token_loss, self.options, main_grad=self._main_grad(weight_VH))
+                hidden_S1H[:, 0], weight_VH, targets_T, token_loss, self.options, main_grad=_main_grad(weight_VH))
         if self.whole:
             logits_TV = self._logits(hidden_S1H, weight_VH)
             return logits_loss(logits_TV, targets_T, token_loss, self.options, inplace=True)
         return linear_loss(
-            hidden_S1H[:, 0], weight_VH, targets_T, token_loss, self.options, main_grad=self._main_grad(weight_VH))
+            hidden_S1H[:, 0], weight_VH, targets_T, token_loss, self.options, main_grad=_main_grad(weight_VH))
 
     def _logits(self, hidden_S1H: Tensor, weight_VH: Tensor) -> Tensor:
         return self.output_layer(hidden_S1H, weight=weight_VH)[0][:, 0]
 
-    def _main_grad(self, weight_VH: Tensor) -> Tensor | None:
-        """Where Megatron adds up the weight's gradient, told that we have added ours; None where nobody trains it, and
-        where the embedding is the weight: Megatron would take the embedding's own gradient for added, too."""
-        main_grad = getattr(weight_VH, "main_grad", None)
-        is_embedding = self.output_layer.weight is None
-        if main_grad is None or is_embedding or not weight_VH.requires_grad or not torch.is_grad_enabled():
-            return None
-        weight_VH.grad_added_to_main_grad = True
-        return main_grad
+
+def _main_grad(weight_VH: Tensor) -> Tensor | None:
+    """Where Megatron adds up the weight's gradient, told that we have added ours; None where nobody trains it.
+
+    Of an embedding that is the head, Megatron adds the embedding's own gradient all the same (zero_out_wgrad).
+    """
+    main_grad = getattr(weight_VH, "main_grad", None)
+    if main_grad is None or not weight_VH.requires_grad or not torch.is_grad_enabled():
+        return None
+    weight_VH.grad_added_to_main_grad = True
+    return main_grad
