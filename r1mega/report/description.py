@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from r1mega.report.run import Run, labels
 
 STAGES = {"rl": "reinforcement learning with GRPO", "pretrain": "pretraining of the stand-in base model",
-          "sft": "supervised fine-tuning", "rejection_sampling": "a dataset by rejection sampling"}
+          "sft": "supervised fine-tuning", "rejection_sampling": "a dataset by rejection sampling",
+          "evaluate": "evaluation on suites"}
 LAYOUT = {"data_parallel": "DP", "tensor_parallel": "TP", "pipeline_parallel": "PP", "virtual_stages": "VPP",
           "context_parallel": "CP", "expert_parallel": "EP", "expert_tensor_parallel": "ETP"}
 

@@ -16,6 +16,7 @@ from r1mega.report.description import facts, title
 from r1mega.report.headline import Headline, headline, mean
 from r1mega.report.run import Run, labels, read_run
 from r1mega.report.samples import early_and_late, latest, tidy
+from r1mega.report.suite_section import results_of_runs, suite_section
 
 PANELS = (  # sections of the page, and the metrics each plots
     ("Learning", ("reward", "pass_rate", "heldout_format", "heldout_language", "loss", "mtp_loss")),
@@ -70,7 +71,8 @@ def render(runs: Sequence[Run]) -> str:
     return template.render(
         style=Markup(files.joinpath("style.css").read_text("utf-8")),  # noqa: S704 - our own file
         title=title(runs), facts=facts(runs), runs=runs, names=names, figures=figures, cards=_cards(figures),
-        heldout=_heldout(runs), sections=sections, missing=missing,
+        suites=suite_section(results_of_runs([run.folder for run in runs])), heldout=_heldout(runs),
+        sections=sections, missing=missing,
         pairs=[early_and_late(run) for run in runs], latest=[latest(run) for run in runs])
 
 

@@ -20,8 +20,8 @@ from r1mega.report.headline import headline
 from r1mega.report.run import Run, read_run
 from r1mega.report.samples import Sample, early_and_late, tidy
 from r1mega.report.suite_result import SuiteResult, read_results
+from r1mega.report.suite_section import RESULTS, suite_section
 
-RESULTS = "evaluation"  # folder of a stage that evaluates
 FACTS = ("machine", "versions", "commit", "started", "command")
 CURVES = {  # of each kind of stage, what tells most
     "pretrain": ("loss", "heldout_pass_at_1"),
@@ -68,8 +68,8 @@ def render_pipeline(name: str, stages: Sequence[StageSummary], claims: Sequence[
     rows = [_row(stage, runs.get(stage.name), beside) for stage in stages]
     return environment.from_string(files.joinpath("pipeline_page.html").read_text("utf-8")).render(
         name=name, style=Markup(files.joinpath("style.css").read_text("utf-8")),  # noqa: S704 - our own file
-        cards=_cards(stages, rows, found), findings=found, rows=rows, suites=_suite_tables(results),
-        figure=_suite_figure(results), parts=any("language" in one.metrics for one in results),
+        cards=_cards(stages, rows, found), findings=found, rows=rows,
+        suites=suite_section(results, " by stage"),
         curves=_curves(stages, runs), pairs=_pairs(stages, runs),
         facts=[fact for fact in facts(list(runs.values())[:1]) if fact[0] in FACTS])
 
@@ -109,30 +109,6 @@ def _cards(
         cards.insert(0, ("claims that hold", f"{held} of {len(found)}",
                          f"{failed} fail{'s' * (failed == 1)}, {len(found) - held - failed} open or unmeasured"))
     return cards
-
-
-def _suite_tables(results: Sequence[SuiteResult]) -> list[tuple[SuiteResult, list[str], list[tuple[str, list[str]]]]]:
-    """Of each suite: a result for its title and note, the metrics, and a row of figures for every model."""
-    tables = []
-    for suite in dict.fromkeys(one.suite for one in results):
-        of_suite = [one for one in results if one.suite == suite]
-        metrics = list(dict.fromkeys(metric for one in of_suite for metric in (*one.shown, f"pass@{one.samples}")
-                                     if metric in one.metrics))
-        rows = [(one.model, [_percent(one.metrics.get(metric)) for metric in metrics]) for one in of_suite]
-        tables.append((of_suite[0], metrics, rows))
-    return tables
-
-
-def _percent(estimate: Mapping[str, float] | None) -> str:
-    if estimate is None:
-        return "–"
-    return f"{100 * estimate['value']:.1f} ({100 * estimate['low']:.1f} to {100 * estimate['high']:.1f})"
-
-
-def _suite_figure(results: Sequence[SuiteResult]) -> Markup | None:
-    from r1mega.report.plots import suites_plot  # matplotlib takes a second to import
-
-    return Markup(suites_plot(results)) if results else None
 
 
 def _curves(

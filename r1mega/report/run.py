@@ -51,11 +51,13 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder; a run lies in runs/NAME by default")
-    if not (folder / METRICS_FILE).is_file():
+    has_steps = (folder / METRICS_FILE).is_file()
+    if not has_steps and not any((folder / "evaluation").glob("*.json")):  # an evaluation takes no steps
         raise UserError(f"{folder}: no {METRICS_FILE} in it; give the folder of a run that has started")
     recipe, recipe_text = read_recipe(folder / RECIPE_FILE)
-    return Run(folder, tuple(_merged(folder / METRICS_FILE)), tuple(read_samples(folder / SAMPLES_FILE)), recipe,
-               recipe_text, read_environment(folder / ENVIRONMENT_FILE))
+    metrics = tuple(_merged(folder / METRICS_FILE)) if has_steps else ()
+    return Run(folder, metrics, tuple(read_samples(folder / SAMPLES_FILE)), recipe, recipe_text,
+               read_environment(folder / ENVIRONMENT_FILE))
 
 
 def repetitions(runs: Sequence[Run]) -> bool:
