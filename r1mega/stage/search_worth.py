@@ -68,8 +68,9 @@ class Worth:
         begun = [[asked.prompts[number] + prefix for prefix in
                   prefixes([token for token in one.token_ids if token != eos], asked.ends_step)]
                  for number, one in found]
-        scores = iter(asked.process.score([ids for one in begun for ids in one]))
-        return [min(next(scores) for _ in one) for one in begun]
+        different = list(dict.fromkeys(ids for one in begun for ids in one))  # completions share their beginnings
+        scores = dict(zip(different, asked.process.score(different), strict=True))
+        return [min(scores[ids] for ids in one) for one in begun]
 
 
 def votes(marks: Sequence[Mark]) -> float:
