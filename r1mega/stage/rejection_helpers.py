@@ -1,6 +1,7 @@
 """Who is asked by rejection sampling, as callables from prompts to replies: an endpoint, or a model of ours."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from r1mega.config import Recipe, UserError
@@ -13,9 +14,11 @@ from r1mega.stage.model_path import weights_digest
 from r1mega.stage.model_rewriter import Ask, ModelRewriter
 from r1mega.stage.rejection_record import Replies
 from r1mega.stage.rejection_select import Rewrite, rule_rewrite
+from r1mega.stage.replicas import from_first
 from r1mega.training.checkpoint.together import raise_together
 
 Progress = Callable[[int, int], None]
+BEAT_S = 5.0
 
 
 class HelperModels:
@@ -61,9 +64,13 @@ class HelperModels:
 
         def ask(prompts: Sequence[str]) -> list[str | None]:
             found, error = [], None
-            if endpoint is not None and replies is not None:
+            with ThreadPoolExecutor(1) as pool:
+                asking = [] if endpoint is None else [pool.submit(ask_new, endpoint, replies, prompts, progress)]
+                # The others hear that rank 0 lives: replies may take hours, and no collective waits for so long.
+                while not from_first(not wait(asking, BEAT_S).not_done):
+                    continue
                 try:
-                    found = ask_new(endpoint, replies, prompts, progress)
+                    found = asking[0].result() if asking else []
                 except UserError as problem:
                     error = f"{key}: {problem}"
             raise_together(error)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from r1mega.config.data import ChatTemplate
 from r1mega.record.metric import read_jsonl
 from r1mega.reward.format import is_well_formed
 from r1mega.rollout import Engine
+from r1mega.stage import rejection_helpers
 from r1mega.stage.rejection_select import Selector
 from r1mega.stage.run import run_recipe
+from tests.ranks import run_ranks
 from tests.reward.chat_server import ChatServer, Status
 from tests.stage.rejection_runs import make_model, write_recipe
 
@@ -112,6 +115,30 @@ def test_a_judge_that_fails_on_the_way_costs_neither_samples_nor_replies(
         assert "as counted" not in row["response"]
     for path in [file for file in run.rglob("*") if file.is_file()]:
         assert b"secret-of-the-judge" not in path.read_bytes(), path
+
+
+def on_rank(recipe: str) -> None:
+    rejection_helpers.BEAT_S = 0.01  # so that many a beat comes before a reply
+    go(Path(recipe), "layout.data_parallel=2", "layout.expert_parallel=2", "name=two-ranks")
+
+
+def test_on_two_ranks_one_asks_and_the_other_waits_for_as_long_as_it_takes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("JUDGE_KEY", "k")
+
+    def slowly(_: int, prompt: str) -> str:
+        time.sleep(0.05)
+        return verdict(prompt)
+
+    with ChatServer(slowly) as server:
+        recipe = judged_recipe(folder, "alone", server)
+        alone = go(recipe)
+        asked = len(server.prompts)
+        run_ranks(on_rank, 2, str(recipe))
+        assert asked > 10 and len(server.prompts) == 2 * asked
+    two = folder / "runs/two-ranks"
+    assert (two / "dataset/train.parquet").read_bytes() == (alone / "dataset/train.parquet").read_bytes()
 
 
 def test_an_endpoint_needs_its_key_before_anything_is_sampled(
