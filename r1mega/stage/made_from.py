@@ -46,6 +46,8 @@ def _files(recipe: Recipe, base_dir: Path) -> Iterator[Path]:
     for path in map(Path, recipe.rejection.decontaminate if recipe.rejection is not None else ()):
         yield from suite_files(path) if path.suffix == ".toml" else (path,)
     yield from (folder / "manifest.json" for folder in reward_model_folders(recipe).values())
+    if recipe.sft is not None and recipe.sft.teacher is not None:
+        yield Path(recipe.sft.teacher.model, "manifest.json")
     if recipe.tokenizer.path is not None:
         yield from _below(Path(recipe.tokenizer.path))
 
