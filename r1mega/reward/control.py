@@ -22,8 +22,10 @@ def obey_until_closed(control_fd: int, begin: Callable[[socket.socket], Obey], m
     parent = os.getppid()
     control = socket.socket(fileno=control_fd)
     obey = begin(control)
+    waiting = select.poll()  # select itself knows no descriptors beyond 1,023, and trainers may have many
+    waiting.register(control, select.POLLIN)
     while True:
-        if not select.select([control], [], [], PARENT_CHECK_S)[0]:
+        if not waiting.poll(1000 * PARENT_CHECK_S):
             if os.getppid() != parent:
                 break
             continue

@@ -78,7 +78,7 @@ def test_what_is_done_is_not_run_again_and_other_settings_are_stale_with_the_rea
 
 
 def test_a_stage_whose_start_is_missing_is_refused(interrupted: Path):
-    with pytest.raises(Exception, match="stage zero starts from base, whose model is not there"):
+    with pytest.raises(Exception, match="stage zero reads what base leaves, which is not there"):
         run_pipeline(load_stages(interrupted, ["base.train.steps=3"]), Choice(only="zero"), print)
 
 

@@ -4,6 +4,7 @@ machine makes these tests slower, not different."""
 import os
 import random
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -306,3 +307,19 @@ def test_two_thousand_short_answers_take_the_trainer_half_a_second_of_cpu(judge)
     judge.score(items)
     ours = os.times().user + os.times().system - before.user - before.system
     assert ours < 0.5
+
+
+def test_a_trainer_with_a_thousand_open_files_is_answered():
+    """Those that start answer checkers inherit the number of their socket, and select() knows none beyond 1,023."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[1], 4096), before[1]))
+    opened = []
+    try:
+        while not opened or opened[-1] < 1100:
+            opened.append(os.dup(0))
+        with Judge(CONFIG, TEMPLATE) as judge:
+            assert accuracies(judge, [(maths("1/2"), completion("2/4"))]) == [1.0]
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

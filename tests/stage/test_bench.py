@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from r1mega.stage.bench import _hearing_signals, _how_it_stopped
+from r1mega.stage.bench import _how_it_stopped, hearing_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
@@ -16,7 +16,7 @@ def test_a_signal_asks_the_run_to_stop_and_is_the_callers_again_afterwards(numbe
     before = signal.signal(number, lambda *_: heard.append("caller"))
     try:
         bench = SimpleNamespace(stop_asked=False)
-        with _hearing_signals(bench):
+        with hearing_signals(bench):
             os.kill(os.getpid(), number)
             assert bench.stop_asked and heard == []
         os.kill(os.getpid(), number)
@@ -29,7 +29,7 @@ def test_a_hangup_that_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         bench = SimpleNamespace(stop_asked=False)
-        with _hearing_signals(bench):
+        with hearing_signals(bench):
             os.kill(os.getpid(), signal.SIGHUP)
         assert not bench.stop_asked
     finally:

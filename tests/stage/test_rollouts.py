@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from r1mega.config.rl import RewardConfig
 from r1mega.data import PromptSet
 from r1mega.record import Completion, Problem
 from r1mega.stage import rollouts
@@ -22,7 +23,7 @@ def test_the_judge_is_told_of_held_out_problems_scorers_too(monkeypatch: pytest.
     monkeypatch.setattr(rollouts, "Engine", lambda *args: None)
     monkeypatch.setattr(rollouts, "Judge", lambda config, template, scorers: told.append(set(scorers)))
     Collector(SimpleNamespace(
-        recipe=SimpleNamespace(model=None, reward=None, rollout=SimpleNamespace(slots=1),
+        recipe=SimpleNamespace(model=None, reward=RewardConfig(), rollout=SimpleNamespace(slots=1),
                                tokenizer=SimpleNamespace(template=None)),
         groups=SimpleNamespace(tp_rank=0, is_first_stage=True), learner=SimpleNamespace(chunks=[]),
         prepared=SimpleNamespace(train=prompts("exact", "reasoning_gym"), heldout=prompts("exact", "math"))))
