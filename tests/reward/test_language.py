@@ -183,7 +183,7 @@ def test_any_text_takes_time_in_proportion_to_its_length(text):
     language_share("Load the model of all the languages. 我们", "en")
     start = time.process_time()
     assert 0.0 <= language_share(text, "en") <= 1.0
-    assert time.process_time() - start < 20.0  # 0.3 s alone; what was quadratic would take minutes
+    assert time.process_time() - start < 2.0  # 0.3 s; what was quadratic would take minutes
 
 
 def test_the_reasoning_is_what_stands_between_the_think_tags():
